@@ -1,0 +1,353 @@
+"""From the bytes of events to a matrix of features, row by row honest about what is bad.
+
+Two paths. The fast one decodes every value into a generated struct and lifts whole columns into
+arrays. The slow one runs only for a value that the fast one refused, to say what is wrong with
+it. Worker and combiner use this same decoder, so they always agree on which events are bad.
+
+Numbers are strict: `"12"` is not a number and `true` is not 1 for a `number` feature, because a
+producer that changed its types would otherwise shift every score without a word.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.features import Feature, FeatureSchema
+from streams.instants import MAX_WALL_MS, MIN_WALL_MS, wall_ms_from_iso
+
+# An id or entity becomes part of keys, logs and cache names; the longest in use elsewhere
+# (URNs, hashes with prefixes) stay far below this.
+MAX_ID_CHARS = 1024
+# Error texts travel in headers; the cause is in the first words.
+MAX_REASON_CHARS = 300
+
+_MISSING = float("nan")
+_UNKNOWN_CATEGORY = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class BadEvent:
+    """Why the event at `position` of the batch cannot be scored."""
+
+    position: int
+    error: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedEvents:
+    """A batch of events, good and bad.
+
+    Attributes:
+        positions: int64[N], the places of the good events in the batch, ascending.
+        matrix: float64[N, F] in schema order; NaN is missing.
+        ids: N event ids.
+        entities: N entity keys.
+        time_ms: int64[N], event time in milliseconds since 1970.
+        bad: the others, in batch order.
+    """
+
+    positions: NDArray[np.int64]
+    matrix: NDArray[np.float64]
+    ids: list[str]
+    entities: list[str]
+    time_ms: NDArray[np.int64]
+    bad: list[BadEvent]
+
+
+class _BadValueError(Exception):
+    """One event's fault; the message is for the dead letter."""
+
+
+_TYPES: dict[str, Any] = {
+    "number": int | float | None,
+    "boolean": bool | None,
+    "category": str | int | float | bool | None,
+}
+_SCALAR = str | int | float | None
+
+
+class _Node:
+    """One JSON object on the way to the wanted values."""
+
+    def __init__(self) -> None:
+        self.leaves: dict[str, Any] = {}
+        self.children: dict[str, _Node] = {}
+
+    def add(self, path: Sequence[str], type_: Any) -> None:
+        head, *rest = path
+        if rest:
+            self.children.setdefault(head, _Node()).add(rest, type_)
+        else:
+            # A field can be feature and id at once; features come first and their type holds.
+            self.leaves.setdefault(head, type_)
+
+    def names(self) -> dict[str, str]:
+        """Struct field of each JSON key; keys need not be identifiers."""
+        return {key: f"f{i}" for i, key in enumerate([*self.leaves, *self.children])}
+
+    def struct(self, name: str) -> type[msgspec.Struct]:
+        names = self.names()
+        fields: list[tuple[str, Any, Any]] = [
+            (names[key], type_, None) for key, type_ in self.leaves.items()
+        ]
+        for key, child in self.children.items():
+            inner = child.struct(f"{name}_{names[key]}")
+            # An absent or null parent means that everything in it is missing.
+            fields.append((names[key], inner | None, inner()))
+        return msgspec.defstruct(
+            name, fields, frozen=True, rename={field: key for key, field in names.items()}
+        )
+
+    def getter(self, path: Sequence[str]) -> str:
+        """The dotted attribute path of a JSON path, for operator.attrgetter."""
+        head, *rest = path
+        name = self.names()[head]
+        return f"{name}.{self.children[head].getter(rest)}" if rest else name
+
+
+class EventDecoder:
+    """Decodes batches of JSON events into feature matrices.
+
+    Args:
+        schema: the columns wanted.
+        id_path: where the event's id is; empty means that the caller's default names it.
+        entity_path: where the entity key is; empty means the record's key, else the id.
+        time_path: where the event time is (milliseconds since 1970 or ISO 8601); empty means
+            the record's timestamp.
+    """
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        id_path: Sequence[str] = (),
+        entity_path: Sequence[str] = (),
+        time_path: Sequence[str] = (),
+    ) -> None:
+        assert len(schema) > 0, "a schema without features decodes nothing"
+        self.schema = schema
+        self._paths = {"id": tuple(id_path), "entity": tuple(entity_path), "time": tuple(time_path)}
+        root = _Node()
+        for feature in schema.features:
+            root.add(feature.keys, _TYPES[feature.kind])
+        for path in self._paths.values():
+            if path:
+                root.add(path, _SCALAR)
+        struct = root.struct("Event")
+        self._decode = msgspec.json.Decoder(struct).decode
+        self._feature_getter = _tuple_getter([root.getter(f.keys) for f in schema.features])
+        self._meta_getters = {
+            role: _getter(root.getter(path)) for role, path in self._paths.items() if path
+        }
+        self._converters = [_converter(feature) for feature in schema.features]
+        self._converted = [i for i, convert in enumerate(self._converters) if convert]
+        self._required = np.array([f.required for f in schema.features], dtype=np.bool_)
+
+    def decode(
+        self,
+        values: Sequence[bytes | None],
+        keys: Sequence[bytes | None],
+        record_ms: NDArray[np.int64],
+        default_ids: Callable[[int], str],
+    ) -> DecodedEvents:
+        """Decode N records.
+
+        Args:
+            values: N record values.
+            keys: N record keys.
+            record_ms: int64[N], record timestamps in milliseconds since 1970.
+            default_ids: the id of the event at a position, where no id field is configured.
+        """
+        structs, positions, bad = self._decode_all(values)
+        matrix, wrong = self._matrix(structs)
+        ids = self._texts("id", structs, wrong)
+        entities = self._texts("entity", structs, wrong)
+        times = self._times(structs, record_ms[positions], wrong)
+        if wrong:
+            bad += [BadEvent(int(positions[row]), *why) for row, why in wrong.items()]
+            bad.sort(key=operator.attrgetter("position"))
+            good = [row for row in range(len(structs)) if row not in wrong]
+            positions, matrix, times = positions[good], matrix[good], times[good]
+            ids = [ids[row] for row in good] if ids else ids
+            entities = [entities[row] for row in good] if entities else entities
+        where: list[int] = positions.tolist()
+        if not self._paths["id"]:
+            ids = [default_ids(position) for position in where]
+        if not self._paths["entity"]:
+            entities = [
+                _key_text(keys[position]) or id_ for position, id_ in zip(where, ids, strict=True)
+            ]
+        return DecodedEvents(positions, matrix, ids, entities, times, bad)
+
+    def _decode_all(
+        self, values: Sequence[bytes | None]
+    ) -> tuple[list[Any], NDArray[np.int64], list[BadEvent]]:
+        decode = self._decode
+        try:
+            structs = [decode(value) for value in values]  # type: ignore[arg-type]
+        except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError):
+            pass
+        else:
+            return structs, np.arange(len(structs), dtype=np.int64), []
+        structs, positions, bad = [], [], []
+        for position, value in enumerate(values):
+            try:
+                structs.append(self._decode_one(value))
+            except _BadValueError as error:
+                bad.append(BadEvent(position, *error.args))
+            else:
+                positions.append(position)
+        return structs, np.array(positions, dtype=np.int64), bad
+
+    def _decode_one(self, value: bytes | None) -> Any:
+        if value is None:
+            raise _BadValueError("Tombstone", "the value is null; expected a JSON object")
+        try:
+            return self._decode(value)
+        except msgspec.ValidationError as error:
+            raise _BadValueError("WrongType", self._explain(str(error))) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _BadValueError("NotJson", str(error)[:MAX_REASON_CHARS]) from error
+        except RecursionError as error:
+            raise _BadValueError("NotJson", "the value is nested too deeply") from error
+
+    @staticmethod
+    def _explain(message: str) -> str:
+        return message.replace(" | null", "").replace("Object", "object")[:MAX_REASON_CHARS]
+
+    def _matrix(
+        self, structs: list[Any]
+    ) -> tuple[NDArray[np.float64], dict[int, tuple[str, str]]]:
+        """The float64[N, F] matrix, and what is wrong by row."""
+        wrong: dict[int, tuple[str, str]] = {}
+        if not structs:
+            return np.empty((0, len(self.schema))), wrong
+        rows = list(map(self._feature_getter, structs))
+        if self._converted:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            for i in self._converted:
+                convert = self._converters[i]
+                assert convert is not None
+                columns[i] = [convert(value) for value in columns[i]]
+            rows = list(zip(*columns, strict=True))
+        matrix = np.array(rows, dtype=np.float64)  # None becomes NaN
+        missing = np.isnan(matrix) & self._required
+        if missing.any():
+            for row in np.flatnonzero(missing.any(axis=1)).tolist():
+                names = [self.schema.names[i] for i in np.flatnonzero(missing[row])]
+                listed = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
+                wrong.setdefault(row, ("MissingFeature", f"missing or null: {listed}"))
+        return matrix, wrong
+
+    def _texts(
+        self, role: str, structs: list[Any], wrong: dict[int, tuple[str, str]]
+    ) -> list[str]:
+        getter = self._meta_getters.get(role)
+        if getter is None:
+            return []
+        texts: list[str] = []
+        for row, struct in enumerate(structs):
+            value = getter(struct)
+            text = "" if value is None else str(value)
+            if not text or len(text) > MAX_ID_CHARS:
+                place = ".".join(self._paths[role])
+                problem = f"longer than {MAX_ID_CHARS} characters" if text else "missing or empty"
+                wrong.setdefault(row, ("NoId", f"{role} `{place}` is {problem}"))
+            texts.append(text)
+        return texts
+
+    def _times(
+        self,
+        structs: list[Any],
+        record_ms: NDArray[np.int64],
+        wrong: dict[int, tuple[str, str]],
+    ) -> NDArray[np.int64]:
+        getter = self._meta_getters.get("time")
+        if getter is None:
+            return record_ms
+        times = record_ms.copy()
+        for row, struct in enumerate(structs):
+            value = getter(struct)
+            if value is None:
+                continue  # the record's own timestamp stands in
+            try:
+                times[row] = _time_ms(value)
+            except (ValueError, OverflowError):
+                place = ".".join(self._paths["time"])
+                wrong.setdefault(row, ("BadTime", f"`{place}` is no time: {str(value)[:60]!r}"))
+        return times
+
+
+def _getter(path: str) -> Callable[[Any], Any]:
+    """Like operator.attrgetter, but a parent that is null makes the value None."""
+    quick = operator.attrgetter(path)
+
+    def get(struct: Any) -> Any:
+        try:
+            return quick(struct)
+        except AttributeError:
+            return None
+
+    return get if "." in path else quick
+
+
+def _tuple_getter(paths: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    getters = [_getter(path) for path in paths]
+
+    def slowly(struct: Any) -> tuple[Any, ...]:
+        return tuple(get(struct) for get in getters)
+
+    if len(paths) == 1:
+        return slowly
+    quick = operator.attrgetter(*paths)
+
+    def get(struct: Any) -> tuple[Any, ...]:
+        try:
+            return quick(struct)
+        except AttributeError:
+            return slowly(struct)
+
+    return get if any("." in path for path in paths) else quick
+
+
+def _converter(feature: Feature) -> Callable[[Any], Any] | None:
+    """How a decoded cell becomes a number, where it is not one already."""
+    if feature.kind != "category":
+        return None
+    codes = {value: float(code) for code, value in enumerate(feature.vocabulary)}
+
+    def code(value: Any) -> float:
+        if value is None:
+            return _MISSING
+        return codes.get(category_text(value), _UNKNOWN_CATEGORY)
+
+    return code
+
+
+def category_text(value: str | float | bool) -> str:
+    """The spelling of a category: `true`, `1` and `1.0` mean the same in JSON, CSV and Parquet.
+
+    >>> [category_text(v) for v in (True, 1.0, 2.5, "a")]
+    ['true', '1', '2.5', 'a']
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _key_text(key: bytes | None) -> str:
+    return key.decode("utf-8", "backslashreplace")[:MAX_ID_CHARS] if key else ""
+
+
+def _time_ms(value: str | float) -> int:
+    ms = wall_ms_from_iso(value) if isinstance(value, str) else int(value)
+    if not MIN_WALL_MS <= ms <= MAX_WALL_MS:
+        raise ValueError(value)
+    return int(ms)

@@ -1,0 +1,118 @@
+"""What leaves the system, field by field: these names are a promise to users.
+
+Scored records, health records and control records are JSON objects; dead letters are the
+original bytes with headers.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from streams.events import BadEvent
+
+Fallback = Literal["none", "partial", "reserve", "cached", "prior"]
+ModelState = Literal["HEALTHY", "DEGRADED", "FAILED", "PROBING"]
+
+SCORED_VERSION = 1
+# Long enough for any message worth reading, short enough for any broker's header limits.
+MAX_HEADER_CHARS = 500
+
+
+class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The final score of one event.
+
+    Attributes:
+        id: the event's id.
+        score: the ensemble's score; for a classifier the probability of the positive class.
+        label: 1 where the score reaches the threshold, else 0.
+        confidence: share of the members' total weight that answered and agrees with the label.
+        ensemble: `name@hash`, the exact bundle.
+        models: the members whose answers were used.
+        missing: model → `late`, `failed` or `refused: …`.
+        fallback: the rung of the ladder; `none` is the full ensemble.
+        event_time: when the event happened, ISO 8601 in UTC.
+        latency_ms: from the input record's timestamp to this score, by wall clock.
+        source: `topic/partition/offset` of the event.
+        cached_age_ms: for `cached`, how old the score is.
+        predictions: with explanation, each member's calibrated answer.
+        contributions: with explanation, each member's share in the score.
+    """
+
+    id: str
+    score: float
+    label: int
+    confidence: float
+    ensemble: str
+    models: Sequence[str]
+    missing: dict[str, str]
+    fallback: Fallback
+    event_time: str
+    latency_ms: float
+    source: str
+    cached_age_ms: int | None = None
+    predictions: dict[str, float] | None = None
+    contributions: dict[str, float] | None = None
+
+
+class HealthRecord(msgspec.Struct, frozen=True):
+    """One model's state as one combiner sees it, once a second.
+
+    Rates are per second over the last window; `latency_ms` is the median from the combiner's
+    first sight of an event to the model's answer.
+    """
+
+    model: str
+    state: ModelState
+    combiner: str
+    time: str
+    answered: int
+    late: int
+    refused: int
+    missed: int
+    latency_ms: float
+    since: str
+
+
+class ControlRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an operator asks of a model; the topic is compacted by model."""
+
+    model: str
+    paused: bool
+
+
+class Headers:
+    """Names of dead-letter headers, in the manner of Kafka Connect."""
+
+    PREFIX = "__ensemble.errors."
+    TOPIC = PREFIX + "topic"
+    PARTITION = PREFIX + "partition"
+    OFFSET = PREFIX + "offset"
+    STAGE = PREFIX + "stage"
+    CLASS = PREFIX + "exception.class.name"
+    MESSAGE = PREFIX + "exception.message"
+    ENSEMBLE = PREFIX + "ensemble"
+
+
+Header = tuple[str, bytes | None]
+
+
+def dead_letter_headers(
+    original: Sequence[Header] | None,
+    topic: str,
+    partition: int,
+    offset: int,
+    bad: BadEvent,
+    ensemble: str,
+) -> list[Header]:
+    """The original headers and, behind them, what was wrong and where."""
+    added = {
+        Headers.TOPIC: topic,
+        Headers.PARTITION: str(partition),
+        Headers.OFFSET: str(offset),
+        Headers.STAGE: "decode",
+        Headers.CLASS: bad.error,
+        Headers.MESSAGE: bad.reason[:MAX_HEADER_CHARS],
+        Headers.ENSEMBLE: ensemble,
+    }
+    return [*(original or ()), *((name, text.encode()) for name, text in added.items())]

@@ -1,0 +1,234 @@
+"""The configuration as one tree of frozen, validated objects: the shape of `ensemble.toml`.
+
+Reading the file, the environment and turning a mistake into one line is the loader's part
+(`cli/configuration.py`); this module only says what exists, its unit, its default and its limits.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Property = str | int | float | bool
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are mistakes, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EnsembleSettings(Section):
+    """`[ensemble]`: which bundle runs, under which name."""
+
+    name: Name = "ensemble"
+    bundle: str = "bundle"
+
+
+class KafkaSettings(Section):
+    """`[kafka]`: librdkafka properties under their own names, passed through untouched.
+
+    `properties` go to every client, `consumer` and `producer` to those alone. A value of
+    `file:PATH` is read from that file, so that a secret need not stand here.
+    """
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    properties: dict[str, Property] = {}
+    consumer: dict[str, Property] = {}
+    producer: dict[str, Property] = {}
+
+
+class TopicSettings(Section):
+    """`[topics]`: names, and what `ensemble topics create` makes."""
+
+    inputs: Annotated[tuple[Name, ...], Field(min_length=1)] = ("events",)
+    predictions: Name = "predictions"
+    scored: Name = "scored"
+    dead_letters: Name = "dead-letters"
+    health: Name = "health"
+    control: Name = "control"
+    partitions: Annotated[int, Field(gt=0, le=10_000)] = 4
+    replication_factor: Annotated[int, Field(gt=0, le=32_767)] = 1
+    retention_hours: Positive = 168
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "TopicSettings":
+        names = [*self.inputs, self.predictions, self.scored, self.dead_letters]
+        names += [self.health, self.control]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"topic `{twice[0]}` has two roles; expected distinct names")
+        return self
+
+
+class FeatureMapping(Section):
+    """`[event.features.NAME]`: where a feature is, where that is not its own name."""
+
+    path: str | None = None
+    required: bool | None = None
+
+
+class EventSettings(Section):
+    """`[event]`: where things are inside an event; paths use dots for nested objects.
+
+    Without `id` an event is named `topic/partition/offset`. Without `entity` it is the record's
+    key, else the id. Without `time` it is the record's timestamp.
+    """
+
+    id: str = ""
+    entity: str = ""
+    time: str = ""
+    features: dict[str, FeatureMapping] = {}
+
+
+class ModelSettings(Section):
+    """`[[models]]`: one member of the ensemble.
+
+    A model of the bundle is named as there; any other needs `callable = "module:function"`, a
+    function from a float64[N, F] matrix to float64[N], and a `version`.
+    """
+
+    name: Name
+    weight: Annotated[float, Field(ge=0.0)] = 1.0
+    reserve: bool = False
+    callable: str = ""
+    version: str = ""
+    minimum: float | None = 0.0
+    maximum: float | None = 1.0
+    cache_predictions: bool = False
+    external: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "ModelSettings":
+        if self.callable and self.external:
+            raise ValueError("both `callable` and `external`; expected at most one of them")
+        if self.callable and not self.version:
+            raise ValueError("`callable` without `version`; expected the version of its code")
+        return self
+
+
+class WorkerSettings(Section):
+    """`[[workers]]`: models that share one process."""
+
+    name: Name
+    models: Annotated[tuple[Name, ...], Field(min_length=1)]
+    processes: Annotated[int, Field(ge=0, le=64)] = 1
+
+
+class WorkerTuning(Section):
+    """`[worker]`: how every worker process behaves."""
+
+    max_batch: Annotated[int, Field(gt=0, le=20_000)] = 2000
+    max_backlog: Positive = 20_000
+    fetch_records: Annotated[int, Field(gt=0, le=1_000_000)] = 2000
+    hang_ms: Positive = 10_000
+    threads_per_model: Positive = 1
+
+
+class CombinerSettings(Section):
+    """`[combiner]`: the decision."""
+
+    strategy: Literal["stacking", "weighted_mean", "median", "majority_vote"] = "stacking"
+    threshold: Share = 0.5
+    deadline_ms: Positive = 100
+    stall_ms: Positive = 2000
+    catch_up_limit_ms: Positive = 30_000
+    delivery: Literal["exactly_once", "at_least_once"] = "at_least_once"
+    commit_interval_ms: Annotated[int, Field(ge=0, le=10_000)] = 20
+    max_pending: Positive = 20_000
+    explain: bool = False
+    processes: Annotated[int, Field(ge=0, le=64)] = 1
+
+
+class HealthSettings(Section):
+    """`[health]`: when a model counts as degraded, failed and recovered."""
+
+    window_ms: Positive = 2000
+    degraded_share: Share = 0.05
+    failed_share: Share = 0.5
+    minimum_events: Positive = 10
+    recovered_events: Positive = 20
+
+
+class FallbackSettings(Section):
+    """`[fallback]`: the ladder, from the best rung down; `prior` is always there."""
+
+    ladder: tuple[Literal["partial", "reserve", "cached", "prior"], ...] = (
+        "partial",
+        "reserve",
+        "cached",
+        "prior",
+    )
+    minimum_members: Positive = 1
+    cached_max_age_s: Positive = 86_400
+    prior: Share | None = None
+
+
+class CacheSettings(Section):
+    """`[cache]`: `memory://`, or a Redis URL; a password comes from the environment or a file."""
+
+    url: SecretStr = SecretStr("memory://")
+    ttl_s: Positive = 86_400
+    timeout_ms: Positive = 20
+    max_entries: Positive = 100_000
+    breaker_failures: Positive = 3
+    breaker_cool_down_ms: Positive = 1000
+
+
+class MonitorSettings(Section):
+    """`[metrics]`: where each process shows its Prometheus metrics; 0 picks a free port."""
+
+    host: str = "127.0.0.1"
+    worker_port: Annotated[int, Field(ge=0, le=65_535)] = 9101
+    combiner_port: Annotated[int, Field(ge=0, le=65_535)] = 9201
+    monitor_port: Annotated[int, Field(ge=0, le=65_535)] = 9301
+
+
+class Settings(Section):
+    """The whole of `ensemble.toml`."""
+
+    ensemble: EnsembleSettings = EnsembleSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+    event: EventSettings = EventSettings()
+    models: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
+    workers: tuple[WorkerSettings, ...] = ()
+    worker: WorkerTuning = WorkerTuning()
+    combiner: CombinerSettings = CombinerSettings()
+    health: HealthSettings = HealthSettings()
+    fallback: FallbackSettings = FallbackSettings()
+    cache: CacheSettings = CacheSettings()
+    metrics: MonitorSettings = MonitorSettings()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> "Settings":
+        names = [model.name for model in self.models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"models: `{twice[0]}` is configured twice; expected distinct names")
+        hosted: set[str] = set()
+        seen: set[str] = set()
+        for worker in self.workers:
+            if worker.name in seen:
+                raise ValueError(f"workers: `{worker.name}` twice; expected distinct names")
+            seen.add(worker.name)
+            for name in worker.models:
+                if name not in names:
+                    raise ValueError(
+                        f"workers.{worker.name}.models: no model `{name}`; "
+                        f"expected some of {', '.join(names)}"
+                    )
+                if name in hosted:
+                    raise ValueError(f"workers.{worker.name}.models: `{name}` has a worker already")
+                hosted.add(name)
+        homeless = [m.name for m in self.models if m.name not in hosted and not m.external]
+        if homeless:
+            raise ValueError(
+                f"models: `{homeless[0]}` has no worker; expected it under a [[workers]] table, "
+                "or `external = true` if somebody else scores it"
+            )
+        if all(model.reserve for model in self.models):
+            raise ValueError("models: all are reserves; expected at least one member")
+        return self

@@ -1,0 +1,87 @@
+"""The closed catalogue of what can be observed from outside.
+
+`streams/metrics.py` makes each signal a Prometheus metric; nothing else may invent one. No label
+ever holds an id.
+"""
+
+from typing import Literal, NamedTuple
+
+# Scores are due within tens of milliseconds, so the resolution is there.
+LATENCY_BUCKETS_S = (
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2,
+    0.3, 0.5, 1.0, 2.0, 5.0, 10.0,
+)  # fmt: skip
+BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+
+
+class Signal(NamedTuple):
+    """A metric: Prometheus name, kind, help text, label names, buckets of a histogram."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+# Workers
+EVENTS_FETCHED = Signal("ensemble_worker_events_total", "counter", "Events read", ("worker",))
+BAD_SKIPPED = Signal(
+    "ensemble_worker_bad_events_total", "counter", "Bad events left to the combiner", ("worker",)
+)
+PREDICTIONS = Signal(
+    "ensemble_predictions_total", "counter", "Events scored by a model", ("model",)
+)
+REFUSALS = Signal(
+    "ensemble_refusals_total", "counter", "Events a model refused, by reason", ("model", "reason")
+)
+BATCH_ROWS = Signal(
+    "ensemble_batch_rows", "histogram", "Rows of a micro-batch", ("model",), BATCH_BUCKETS
+)
+MODEL_SECONDS = Signal(
+    "ensemble_model_seconds", "histogram", "Time of one model call", ("model",), LATENCY_BUCKETS_S
+)
+QUEUE_SECONDS = Signal(
+    "ensemble_queue_seconds", "histogram", "Wait before a model call", ("model",), LATENCY_BUCKETS_S
+)
+BACKLOG_ROWS = Signal("ensemble_backlog_rows", "gauge", "Rows waiting for a model", ("model",))
+CACHE_LOOKUPS = Signal(
+    "ensemble_cache_lookups_total", "counter", "Cache look-ups", ("cache", "result")
+)
+CACHE_OPEN = Signal("ensemble_cache_breaker_open", "gauge", "1 while bypassed", ("cache",))
+
+# Combiner
+EVENTS_SEEN = Signal("ensemble_events_total", "counter", "Events read by the combiner")
+SCORED = Signal("ensemble_scored_total", "counter", "Scores published", ("fallback",))
+DEAD_LETTERS = Signal("ensemble_dead_letters_total", "counter", "Dead letters", ("error",))
+LATENCY_SECONDS = Signal(
+    "ensemble_latency_seconds",
+    "histogram",
+    "From the event's timestamp to its score",
+    (),
+    LATENCY_BUCKETS_S,
+)
+JOIN_SECONDS = Signal(
+    "ensemble_join_seconds",
+    "histogram",
+    "From the combiner's first sight of an event to its score",
+    (),
+    LATENCY_BUCKETS_S,
+)
+PENDING = Signal("ensemble_pending_events", "gauge", "Events waiting for predictions")
+LATE = Signal("ensemble_late_predictions_total", "counter", "Answers after the score", ("model",))
+MISSED = Signal("ensemble_missed_predictions_total", "counter", "Scores without it", ("model",))
+BAD_FRAMES = Signal(
+    "ensemble_bad_frames_total", "counter", "Predictions records that are no frame", ("reason",)
+)
+MODEL_STATE = Signal(
+    "ensemble_model_state", "gauge", "1 for the state a model is in", ("model", "state")
+)
+COMMIT_SECONDS = Signal(
+    "ensemble_commit_seconds", "histogram", "Time of one commit", (), LATENCY_BUCKETS_S
+)
+LAG_RECORDS = Signal("ensemble_lag_records", "gauge", "Records not read yet", ("topic",))
+
+CATALOGUE: tuple[Signal, ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, Signal)
+)
