@@ -1,0 +1,31 @@
+"""What a model is to this product."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Model(Protocol):
+    """Anything that turns a batch of feature rows into one score per row.
+
+    `predict` gets float64[N, F] (NaN is missing, never written to) and returns N scores, float64[N]
+    or anything that numpy makes such an array of. It may raise; it is called from one thread at a
+    time. `minimum` and `maximum` are the range its scores must lie in; None is no limit.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def minimum(self) -> float | None: ...
+
+    @property
+    def maximum(self) -> float | None: ...
+
+    def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores of the rows."""
+        ...
