@@ -7,10 +7,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check lint types format demo bench lock clean
+.PHONY: help setup test check lint types format demo bench lock lock-jars clean
 
 help: ## Show the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Create .venv with everything the product and its tests need
 
@@ -65,6 +65,9 @@ lock: | $(BIN)/python ## Write requirements.lock and requirements-dev.lock from 
 	    --require-hashes -r requirements-dev.lock
 	$(LOCK) --extra embedded --group build --group dev --output-file requirements-dev.lock
 	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements.lock
+
+lock-jars: $(STAMP) ## Write streams/embedded/kafka_jars.lock, the hashes of Kafka's jars
+	$(BIN)/python -c 'from streams.embedded.jars import write_lock; write_lock()'
 
 clean: ## Remove what was built; the environment too
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
