@@ -49,50 +49,61 @@ class _Guard:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
+        self._pids: set[int] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe = -1
 
     def add(self, pid: int) -> None:
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self._process = self._start()
-            self._tell(f"+{pid}\n")
+            self._pids.add(pid)
+            if self._process is not None and self._process.poll() is None:
+                self._tell("+", pid)
+                return
+            self._release()
+            self._start()
+            for each in self._pids:
+                self._tell("+", each)
 
     def remove(self, pid: int) -> None:
         with self._lock:
-            self._tell(f"-{pid}\n")
+            if pid in self._pids:
+                self._pids.remove(pid)
+                self._tell("-", pid)
 
     def close(self) -> None:
         """Let the guard kill what is left, and wait for it."""
         with self._lock:
-            if self._process is not None and self._process.stdin is not None:
-                self._process.stdin.close()
+            self._release()
+            if self._process is not None:
                 self._process.wait()
-                self._process = None
 
     def forget(self) -> None:
         """In a forked copy of the parent: drop the copied writing end, or it would count."""
         self._lock = threading.Lock()
-        if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._process.stdin.fileno())
+        self._release()
+        self._pids.clear()
         self._process = None
 
-    def _tell(self, line: str) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(line)
-                self._process.stdin.flush()
-
-    @staticmethod
-    def _start() -> subprocess.Popen[str]:
+    def _start(self) -> None:
+        reading_end, self._pipe = os.pipe()
         # A session of its own, so that Ctrl-C in the terminal does not reach it.
-        return subprocess.Popen(
+        self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _GUARD_PROGRAM],
-            stdin=subprocess.PIPE,
+            stdin=reading_end,
             stdout=subprocess.DEVNULL,
-            text=True,
             start_new_session=True,
         )
+        os.close(reading_end)
+
+    def _tell(self, sign: str, pid: int) -> None:
+        # A guard that is gone is replaced by the next `add`.
+        with contextlib.suppress(OSError):
+            os.write(self._pipe, f"{sign}{pid}\n".encode())
+
+    def _release(self) -> None:
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
 
 
 _guard = _Guard()

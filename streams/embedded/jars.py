@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from streams.embedded.child import missing_extra
 from streams.errors import BrokerError, ConfigurationError
@@ -71,7 +71,7 @@ def default_jar_directory() -> Path:
 
 def _verified_jar(context: "MavenContext", coordinate: str, digest: str) -> Path:
     jar = _fetch(context, coordinate)
-    found = hashlib.sha256(jar.read_bytes()).hexdigest()
+    found = _sha256(jar)
     if found != digest:
         # An interrupted download looks like this too: out of the way with it, so that the next
         # attempt starts clean.
@@ -86,18 +86,24 @@ def _verified_jar(context: "MavenContext", coordinate: str, digest: str) -> Path
 def _fetch(context: "MavenContext", coordinate: str) -> Path:
     group, name, version = coordinate.split(":")
     artifact = context.project(group, name).at_version(version).artifact()
+    partial = artifact.cached_path
+    assert partial is not None, "a context on a directory knows its paths"
     for attempt in range(1, DOWNLOAD_ATTEMPTS + 1):
         try:
             return Path(artifact.resolve())
         except (RuntimeError, OSError) as error:
             # jgo leaves the part it got under the final name, and would take it for the jar.
-            artifact.cached_path.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             if attempt == DOWNLOAD_ATTEMPTS:
                 raise BrokerError(f"{coordinate} cannot be fetched: {error}") from error
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _maven(directory: Path) -> Any:
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _maven(directory: Path) -> "MavenContext":
     """A Maven context on our own directory; repositories of the user's jgo settings go first."""
     try:
         from jgo.config import GlobalSettings
@@ -133,7 +139,7 @@ def write_lock(path: Path = LOCK_PATH) -> None:
         for item in jgo.resolve(endpoint)
     }
     lines = [
-        f"{coordinate} sha256:{hashlib.sha256(_fetch(context, coordinate).read_bytes()).hexdigest()}"
+        f"{coordinate} sha256:{_sha256(_fetch(context, coordinate))}"
         for coordinate in sorted(artifacts)
     ]
     header = "# Kafka's jars, written by `make lock-jars`; anything else is refused.\n"
