@@ -1,0 +1,1 @@
+"""Offline: from a table to a trained ensemble bundle."""

@@ -1,0 +1,1 @@
+"""What runs: the ensemble bundle, its hashes, its schema."""
