@@ -1,0 +1,1 @@
+"""Memory of scores: never on the path of correctness, never in the way."""
