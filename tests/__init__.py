@@ -1,0 +1,1 @@
+"""The tests; `tests/conftest.py` has the shared live parts."""
