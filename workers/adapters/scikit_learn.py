@@ -1,0 +1,261 @@
+"""scikit-learn, through skops: a file of plain values, never a pickle, which could run anything.
+
+`predict_proba` spends milliseconds a call on checking and dispatching before it computes, which
+for a batch of one is everything. So the fitted steps that are simple enough are turned into the
+array arithmetic they stand for, once, at loading; any other step is called as it is. The answers
+are the same, and the golden rows of the bundle, which the estimator itself answered at training,
+prove it at each loading.
+"""
+
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.errors import BundleError
+from workers.adapters import LoadedModel, Score
+
+Matrix = NDArray[np.float64]
+Step = Callable[[Matrix], Matrix]
+
+# What the supported models are made of beyond the types that skops trusts by itself. None of them
+# runs anything when it is constructed.
+_TRUSTED = frozenset(
+    {
+        "numpy.dtype",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.tree._tree.Tree",
+    }
+)
+# The time that every file in the archive carries: the first a zip file can hold.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def save(estimator: Any) -> bytes:
+    """The bytes of a fitted binary classifier; the same classifier gives the same bytes."""
+    import skops.io
+
+    return _canonical(skops.io.dumps(estimator))
+
+
+def load(
+    data: bytes,
+    *,
+    name: str,
+    version: str,
+    minimum: float | None,
+    maximum: float | None,
+    threads: int = 1,  # noqa: ARG001 - BLAS has one setting for the process, made by the loader
+) -> LoadedModel:
+    """A model from what `save` wrote.
+
+    Raises:
+        BundleError: the bytes are no skops file, hold a type that is not trusted, come from
+            another version of scikit-learn, or are no binary classifier.
+    """
+    import skops.io
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    try:
+        strange = set(skops.io.get_untrusted_types(data=data)) - _TRUSTED
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", InconsistentVersionWarning)
+            estimator = None if strange else skops.io.loads(data, trusted=sorted(_TRUSTED))
+    except InconsistentVersionWarning as error:
+        raise BundleError(
+            f"saved by scikit-learn {error.original_sklearn_version}, and this is "
+            f"{error.current_sklearn_version}; train again or install that version"
+        ) from error
+    except Exception as error:  # a malformed file can fail anywhere in zipfile, json or skops
+        raise BundleError(f"no skops file: {type(error).__name__}: {error}") from error
+    if strange:
+        raise BundleError(f"holds a type that is not trusted: {', '.join(sorted(strange))}")
+    if len(getattr(estimator, "classes_", ())) != 2 or not hasattr(estimator, "predict_proba"):
+        raise BundleError(f"{type(estimator).__name__} is no binary classifier with probabilities")
+    return LoadedModel(name, version, minimum, maximum, _score_of(estimator))
+
+
+def _canonical(data: bytes) -> bytes:
+    """The same skops file without what changes from run to run.
+
+    skops names objects and array files by their address in memory, and the archive carries the
+    time of writing; here they are numbered in order of appearance, and the time is fixed.
+    """
+    numbers: dict[str, str] = {}
+
+    def renumber(item: dict[str, Any]) -> dict[str, Any]:
+        if "__id__" in item:
+            item["__id__"] = int(number(str(item["__id__"])))
+        if isinstance(item.get("file"), str):
+            stem, dot, suffix = item["file"].partition(".")
+            item["file"] = number(stem) + dot + suffix
+        return item
+
+    def number(address: str) -> str:
+        return numbers.setdefault(address, str(len(numbers) + 1))
+
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(result, "w") as new:
+        schema = json.loads(old.read("schema.json"), object_hook=renumber)
+        files = {"schema.json": json.dumps(schema).encode()}
+        for path in old.namelist():
+            if path != "schema.json":
+                stem, dot, suffix = path.partition(".")
+                files[numbers[stem] + dot + suffix] = old.read(path)
+        for path, content in sorted(files.items()):
+            info = zipfile.ZipInfo(path, _EPOCH)
+            new.writestr(info, content, zipfile.ZIP_DEFLATED)
+    return result.getvalue()
+
+
+def _score_of(estimator: Any) -> Score:
+    """The probability of the positive class, as cheaply as the estimator's steps allow."""
+    *steps, last = _steps(estimator)
+    transforms = [_transform_of(step) for step in steps]
+    final = _FINAL.get(type(last).__name__, _no_plain_form)(last) or partial(_as_it_is, last)
+    if not transforms:
+        return final
+    return lambda matrix: final(reduce(lambda values, step: step(values), transforms, matrix))
+
+
+def _as_it_is(estimator: Any, matrix: Matrix) -> Matrix:
+    import sklearn
+
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+        answer: Matrix = estimator.predict_proba(matrix)[:, 1]
+    return answer
+
+
+def _steps(estimator: Any) -> list[Any]:
+    if type(estimator).__name__ != "Pipeline":
+        return [estimator]
+    return [step for _, step in estimator.steps if step != "passthrough"]
+
+
+def _transform_of(step: Any) -> Step:
+    as_it_is: Step = step.transform
+    return _TRANSFORMS.get(type(step).__name__, _no_plain_form)(step) or as_it_is
+
+
+def _no_plain_form(_: Any) -> Step | None:
+    return None
+
+
+def _pipeline(step: Any) -> Step:
+    transforms = [_transform_of(inner) for inner in _steps(step)]
+    return lambda matrix: reduce(lambda values, inner: inner(values), transforms, matrix)
+
+
+def _columns(step: Any) -> Step | None:
+    """`ColumnTransformer` whose columns are given by number and whose rest is dropped."""
+    parts: list[tuple[NDArray[np.int64], Step]] = []
+    for _, inner, columns in step.transformers_:
+        if isinstance(inner, str) and inner == "drop":
+            continue
+        numbers = np.asarray(columns)
+        if isinstance(inner, str) or numbers.dtype.kind != "i":
+            return None
+        parts.append((numbers, _transform_of(inner)))
+    if step.sparse_output_ or step.transformer_weights:
+        return None
+    return lambda matrix: np.hstack([inner(matrix[:, numbers]) for numbers, inner in parts])
+
+
+def _imputer(step: Any) -> Step | None:
+    fill = step.statistics_
+    if fill.dtype.kind != "f" or np.isnan(fill).any() or step.add_indicator:
+        return None
+    if not (isinstance(step.missing_values, float) and np.isnan(step.missing_values)):
+        return None
+    return lambda matrix: np.where(np.isnan(matrix), fill, matrix)
+
+
+def _scaler(step: Any) -> Step:
+    mean = step.mean_ if step.with_mean else 0.0
+    scale = step.scale_ if step.with_std else 1.0
+    return lambda matrix: (matrix - mean) / scale
+
+
+def _one_hot(step: Any) -> Step | None:
+    """One-hot columns of numbers; an unknown or missing category has none."""
+    if step.handle_unknown != "ignore" or step.drop is not None or step.sparse_output:
+        return None
+    if step.min_frequency is not None or step.max_categories is not None:
+        return None
+    if any(c.dtype.kind not in "if" or np.isnan(c).any() for c in step.categories_):
+        return None
+    values = np.concatenate(step.categories_)
+    sources = np.repeat(np.arange(len(step.categories_)), [len(c) for c in step.categories_])
+    return lambda matrix: (matrix[:, sources] == values).astype(np.float64)
+
+
+def _logistic_regression(last: Any) -> Score:
+    from scipy.special import expit
+
+    weights, intercept = np.ascontiguousarray(last.coef_[0]), last.intercept_[0]
+    return lambda matrix: expit(matrix @ weights + intercept)
+
+
+def _neural_network(last: Any) -> Score | None:
+    from scipy.special import expit
+
+    activations: dict[str, Callable[[Matrix], Matrix]] = {
+        "relu": lambda values: np.maximum(values, 0.0, out=values),
+        "tanh": lambda values: np.tanh(values, out=values),
+        "logistic": lambda values: expit(values, out=values),
+        "identity": lambda values: values,
+    }
+    activation = activations.get(last.activation)
+    if activation is None or last.out_activation_ != "logistic":
+        return None
+    *hidden, (weights, intercept) = zip(last.coefs_, last.intercepts_, strict=True)
+
+    def score(matrix: Matrix) -> Matrix:
+        for inner_weights, inner_intercept in hidden:
+            matrix = activation(matrix @ inner_weights + inner_intercept)
+        answer: Matrix = expit(matrix @ weights[:, 0] + intercept[0])
+        return answer
+
+    return score
+
+
+def _forest(last: Any) -> Score:
+    """The mean over trees of the positive share in the leaf, as `predict_proba` computes it."""
+    trees = [
+        (tree.tree_.apply, np.ascontiguousarray(tree.tree_.value[:, 0, 1]))
+        for tree in last.estimators_
+    ]
+
+    def score(matrix: Matrix) -> Matrix:
+        # Trees compare in float32; what is beyond its range compares as infinity does.
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(matrix, dtype=np.float32)
+        total = np.zeros(len(rows))
+        for leaf_of, positive_share in trees:
+            total += positive_share[leaf_of(rows)]
+        return total / len(trees)
+
+    return score
+
+
+# By class name, so that nothing of scikit-learn is imported before a model needs it.
+_TRANSFORMS: dict[str, Callable[[Any], Step | None]] = {
+    "ColumnTransformer": _columns,
+    "OneHotEncoder": _one_hot,
+    "Pipeline": _pipeline,
+    "SimpleImputer": _imputer,
+    "StandardScaler": _scaler,
+}
+_FINAL: dict[str, Callable[[Any], Score | None]] = {
+    "ExtraTreesClassifier": _forest,
+    "LogisticRegression": _logistic_regression,
+    "MLPClassifier": _neural_network,
+    "RandomForestClassifier": _forest,
+}

@@ -1,0 +1,156 @@
+"""From settings and a bundle to models that answer as they did when they were trained."""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from registry.bundle import LoadedBundle, read_artefact
+from registry.manifest import Manifest, ModelEntry
+from streams.errors import BundleError, ConfigurationError
+from streams.settings import ModelSettings
+from workers.protocol import Model
+
+# Which adapter reads which format; the module is imported when the first such model is loaded.
+ADAPTERS = {
+    "scikit-learn": "workers.adapters.scikit_learn",
+    "xgboost": "workers.adapters.xgboost",
+    "lightgbm": "workers.adapters.lightgbm",
+    "callable": "workers.adapters.callable",
+}
+# Another build of a library or another CPU may add float32 numbers in another order, which moves
+# the last digit of seven; another model moves the first ones.
+GOLDEN_TOLERANCE = 1e-6
+# A lone event, a few, and the largest micro-batch by default: libraries allocate for each anew.
+WARM_UP_ROWS = (1, 10, 2000)
+
+
+class Adapter(Protocol):
+    """What a module of `workers.adapters` offers."""
+
+    def save(self, estimator: object) -> bytes:
+        """A fitted estimator as bytes."""
+        ...
+
+    def load(
+        self,
+        data: bytes,
+        *,
+        name: str,
+        version: str,
+        minimum: float | None,
+        maximum: float | None,
+        threads: int = 1,
+    ) -> Model:
+        """A model from such bytes."""
+        ...
+
+
+def adapter_for(format_: str) -> Adapter:
+    """The adapter of a format; its library is imported here.
+
+    Raises:
+        BundleError: this version knows no such format, or its library is not installed.
+    """
+    if format_ not in ADAPTERS:
+        raise BundleError(f"unknown format {format_!r}; expected one of {', '.join(ADAPTERS)}")
+    return cast("Adapter", importlib.import_module(ADAPTERS[format_]))
+
+
+def load_models(
+    models: Sequence[ModelSettings], bundle: LoadedBundle | None, threads: int = 1
+) -> list[Model]:
+    """Load all models that are scored here, in order; external ones are somebody else's.
+
+    Raises:
+        BundleError: a model of the bundle is missing, changed, or does not answer as trained.
+        ConfigurationError: a setting names no model.
+    """
+    _limit_blas(threads)
+    return [load_model(model, bundle, threads) for model in models if not model.external]
+
+
+def load_model(settings: ModelSettings, bundle: LoadedBundle | None, threads: int = 1) -> Model:
+    """Load one model: a function if the settings name one, else the bundle's of that name.
+
+    Args:
+        settings: the model's table in the configuration.
+        bundle: where trained models are; None if every model is a function.
+        threads: how many threads one call may use.
+
+    Raises:
+        BundleError: the file is missing, changed, unreadable, or does not answer as trained.
+        ConfigurationError: the settings name no model; carries the setting's path.
+    """
+    assert not settings.external, "an external model is not loaded here"
+    common: dict[str, Any] = {
+        "name": settings.name,
+        "minimum": settings.minimum,
+        "maximum": settings.maximum,
+        "threads": threads,
+    }
+    if settings.callable:
+        function = settings.callable.encode()
+        return adapter_for("callable").load(function, version=settings.version, **common)
+    entry = bundle.manifest.model(settings.name) if bundle else None
+    if bundle is None or entry is None:
+        known = [model.name for model in bundle.manifest.models] if bundle else []
+        expected = f"one of {', '.join(known)}, or a `callable`" if known else "a `callable`"
+        raise ConfigurationError(
+            f"models.{settings.name}", f"no such model in the bundle; expected {expected}"
+        )
+    if settings.version not in {"", entry.version}:
+        raise ConfigurationError(
+            f"models.{settings.name}.version",
+            f"{settings.version!r}, and the bundle holds {entry.version!r}",
+        )
+    try:
+        data = read_artefact(bundle, entry.artefact)
+        model = adapter_for(entry.format).load(data, version=entry.version, **common)
+        _check_golden(model, entry, bundle.manifest)
+    except BundleError as error:
+        path = str(bundle.directory / entry.artefact.path)
+        text = str(error).removeprefix(f"{path}: ")
+        raise BundleError(f"{path}: model {entry.name!r}: {text}") from error
+    except ImportError as error:
+        raise BundleError(
+            f"model {entry.name!r} needs the library {error.name!r}; install it"
+        ) from error
+    return model
+
+
+def warm(model: Model, columns: int) -> None:
+    """Have a model answer once for each usual size of batch, so that no event pays for it."""
+    for rows in WARM_UP_ROWS:
+        try:
+            model.predict(np.zeros((rows, columns)))
+        except Exception:  # noqa: BLE001 - a model that refuses zeros is judged on real rows
+            return
+
+
+def _check_golden(model: Model, entry: ModelEntry, manifest: Manifest) -> None:
+    rows = np.array(manifest.golden_rows, dtype=np.float64)  # None becomes NaN
+    if not len(rows):
+        return
+    try:
+        answers = np.asarray(model.predict(rows), dtype=np.float64)
+    except Exception as error:  # whatever its library raises, it does not answer as it did
+        raise BundleError(f"fails on the golden rows: {type(error).__name__}: {error}") from error
+    trained = np.array(entry.golden)
+    if answers.shape != trained.shape:
+        raise BundleError(f"answers {len(rows)} golden rows with shape {answers.shape}")
+    wrong = ~np.isclose(answers, trained, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise BundleError(
+            f"does not answer as trained: golden row {row} gives {answers[row]:.9g} "
+            f"instead of {trained[row]:.9g}"
+        )
+
+
+def _limit_blas(threads: int) -> None:
+    """Keep numpy's matrix products to so many threads: processes are the parallelism."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    threadpool_limits(threads, user_api="blas")
