@@ -327,8 +327,10 @@ class DeadlineJoin:
 
     def _settled_among(self, rows: slice | Ints) -> int:
         if isinstance(rows, slice):
-            return max(0, min(rows.stop, self._head) - rows.start)
-        return int(np.count_nonzero(np.less(rows, self._head)))
+            start, stop = int(rows.start), int(rows.stop)
+            return max(0, min(stop, self._head) - start)
+        settled: Bools = np.less(rows, self._head)
+        return int(np.count_nonzero(settled))
 
     def set_expected(self, expected: Bools) -> None:
         """Say which models are waited for from now on, in pending rows too."""

@@ -58,8 +58,9 @@ class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 class HealthRecord(msgspec.Struct, frozen=True):
     """One model's state as one combiner sees it, once a second.
 
-    Rates are per second over the last window; `latency_ms` is the median from the combiner's
-    first sight of an event to the model's answer.
+    Counts are events since the last record: judged at their deadline as `answered`, `refused` or
+    `missed`; `late` answers came after the score. `latency_ms` is the mean time from the
+    combiner's first sight of an event to the model's answer, null without answers.
     """
 
     model: str
@@ -70,7 +71,7 @@ class HealthRecord(msgspec.Struct, frozen=True):
     late: int
     refused: int
     missed: int
-    latency_ms: float
+    latency_ms: float | None
     since: str
 
 
@@ -92,6 +93,8 @@ class Headers:
     CLASS = PREFIX + "exception.class.name"
     MESSAGE = PREFIX + "exception.message"
     ENSEMBLE = PREFIX + "ensemble"
+    # Set where the value had to be cut because the topic takes no record of that size.
+    ORIGINAL_BYTES = PREFIX + "original.bytes"
 
 
 Header = tuple[str, bytes | None]

@@ -136,7 +136,7 @@ class CombinerSettings(Section):
     stall_ms: Positive = 2000
     catch_up_limit_ms: Positive = 30_000
     delivery: Literal["exactly_once", "at_least_once"] = "at_least_once"
-    commit_interval_ms: Annotated[int, Field(ge=0, le=10_000)] = 20
+    commit_interval_ms: Annotated[int, Field(ge=0, le=10_000)] = 10
     max_pending: Positive = 20_000
     explain: bool = False
     processes: Annotated[int, Field(ge=0, le=64)] = 1

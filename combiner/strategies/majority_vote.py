@@ -1,7 +1,5 @@
 """Weighted majority vote: each member says yes or no, and the score is the share of yes."""
 
-import numpy as np
-
 from combiner.strategies.protocol import Bools, Floats
 from combiner.strategies.weighted_mean import present_weights
 
@@ -29,7 +27,8 @@ class MajorityVote:
 
     def combine(self, scores: Floats, present: Bools) -> Floats:
         """float64[N]: share of yes, from 0 to 1."""
-        return np.sum(self.contributions(scores, present), axis=1)
+        total: Floats = self.contributions(scores, present).sum(axis=1)
+        return total
 
     def contributions(self, scores: Floats, present: Bools) -> Floats:
         """float64[N, M]: the weight of each yes."""

@@ -16,7 +16,8 @@ class Median:
 
     def combine(self, scores: Floats, present: Bools) -> Floats:
         """float64[N]."""
-        return np.sum(self.contributions(scores, present), axis=1)
+        total: Floats = self.contributions(scores, present).sum(axis=1)
+        return total
 
     def contributions(self, scores: Floats, present: Bools) -> Floats:
         """float64[N, M]: the middle one carries the score, or the middle two half of it each."""

@@ -37,7 +37,8 @@ class WeightedMean:
 
     def combine(self, scores: Floats, present: Bools) -> Floats:
         """float64[N]."""
-        return np.sum(self.contributions(scores, present), axis=1)
+        total: Floats = self.contributions(scores, present).sum(axis=1)
+        return total
 
     def contributions(self, scores: Floats, present: Bools) -> Floats:
         """float64[N, M]: weight times score; they add up to the score."""

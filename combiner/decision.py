@@ -1,0 +1,160 @@
+"""From joined answers to final scores: calibrate, find the rung, combine, label, say so."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.latest import LatestScore
+from combiner.calibration import Calibrator
+from combiner.fallback import CACHED, PRIOR, Ladder
+from combiner.join import ANSWERED, REFUSED, Settled
+from combiner.strategies.protocol import Strategy
+from streams.instants import WallMs
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Recall = Callable[[Sequence[str]], Sequence[LatestScore | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """Final scores of N events, M models.
+
+    Attributes:
+        scores: float64[N].
+        labels: int64[N], 0 or 1.
+        confidence: float64[N].
+        rungs: int8[N], places in `combiner.fallback.RUNGS`.
+        used: bool[N, M], whose answers made the score.
+        calibrated: float64[N, M], answers as probabilities; NaN where there is none.
+        contributions: float64[N, M], or None when not asked for.
+        cached_at_ms: when a cached score was made, by row.
+    """
+
+    scores: Floats
+    labels: NDArray[np.int64]
+    confidence: Floats
+    rungs: NDArray[np.int8]
+    used: Bools
+    calibrated: Floats
+    contributions: Floats | None
+    cached_at_ms: dict[int, WallMs]
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionConfig:
+    """What a decision needs beside the answers.
+
+    Attributes:
+        weights: float64[M].
+        prior: the score when nothing is known, in [0, 1].
+        threshold: from which probability on a member, a cached score or the prior says 1.
+        cached_max_age_ms: an older cached score is not used.
+        explain: whether contributions are worked out.
+    """
+
+    weights: Floats
+    prior: float
+    threshold: float
+    cached_max_age_ms: int
+    explain: bool
+
+
+class Decider:
+    """Turns settled rows into decisions.
+
+    Args:
+        config: see there.
+        ladder: the rungs in use.
+        calibrator: raw answers to probabilities.
+        strategy: how answers are combined.
+        recall: the latest scores of some entities; the only thing asked of the outside, and it
+            must answer at once, with None for what it does not know.
+    """
+
+    def __init__(
+        self,
+        config: DecisionConfig,
+        ladder: Ladder,
+        calibrator: Calibrator,
+        strategy: Strategy,
+        recall: Recall,
+    ) -> None:
+        self._config = config
+        self._ladder = ladder
+        self._calibrator = calibrator
+        self._strategy = strategy
+        self._recall = recall
+        members = ~ladder.reserves
+        weights = config.weights if config.weights[members].any() else np.ones(len(members))
+        self._weight_shares: Floats = weights / weights[members].sum()
+
+    def decide(self, settled: Settled, entities: Sequence[str], now_ms: WallMs) -> Decisions:
+        """Decide N events; rows of bad events hold the prior and are not to be used."""
+        present = settled.states == ANSWERED
+        rungs = self._ladder.rungs_of(present)
+        used = self._ladder.used(present, rungs)
+        raw = np.where(present, settled.scores, np.nan)
+        calibrated = self._calibrator.apply(raw)
+        scores = np.full(len(settled), self._config.prior)
+        labels = (scores >= self._config.threshold).astype(np.int64)
+        contributions = np.zeros(used.shape) if self._config.explain else None
+        combinable = np.flatnonzero(rungs < CACHED)
+        if len(combinable):
+            source = calibrated if self._strategy.calibrated else raw
+            rows = slice(None) if len(combinable) == len(settled) else combinable
+            scores[rows] = self._strategy.combine(source[rows], used[rows])
+            labels[rows] = scores[rows] >= self._strategy.threshold
+            if contributions is not None:
+                contributions[rows] = self._strategy.contributions(source[rows], used[rows])
+        cached_at_ms = self._from_cache(settled, entities, rungs, scores, labels, now_ms)
+        agrees = used & ((calibrated >= self._config.threshold) == (labels == 1)[:, None])
+        confidence = np.minimum((agrees * self._weight_shares).sum(axis=1), 1.0)
+        return Decisions(
+            scores, labels, confidence, rungs, used, calibrated, contributions, cached_at_ms
+        )
+
+    def _from_cache(
+        self,
+        settled: Settled,
+        entities: Sequence[str],
+        rungs: NDArray[np.int8],
+        scores: Floats,
+        labels: NDArray[np.int64],
+        now_ms: WallMs,
+    ) -> dict[int, WallMs]:
+        """Fill the rows on the cached rung; those of which nothing is known fall to the prior."""
+        rows = np.flatnonzero((rungs == CACHED) & settled.scoreable).tolist()
+        if not rows:
+            return {}
+        cached_at_ms: dict[int, WallMs] = {}
+        found = self._recall([entities[row] for row in rows])
+        for row, latest in zip(rows, found, strict=True):
+            if latest is None or latest.age_ms(now_ms) > self._config.cached_max_age_ms:
+                rungs[row] = PRIOR
+                continue
+            scores[row], labels[row] = latest.score, latest.label
+            cached_at_ms[row] = latest.scored_at_ms
+        return cached_at_ms
+
+
+class Absences:
+    """Who is missing and why, worked out once for each pattern of cells."""
+
+    def __init__(self, models: Sequence[str], reserves: Bools) -> None:
+        self._models = models
+        self._reserves = reserves
+
+    def missing(self, states: NDArray[np.uint8], waited_for: Bools) -> dict[str, str]:
+        """Model → why, for uint8[M] states of one event."""
+        why: dict[str, str] = {}
+        for column, model in enumerate(self._models):
+            if self._reserves[column] or states[column] == ANSWERED:
+                continue
+            if states[column] == REFUSED:
+                why[model] = "refused"
+            else:
+                why[model] = "late" if waited_for[column] else "failed"
+        return why

@@ -1,0 +1,135 @@
+"""From decisions to the bytes of scored records and dead letters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from combiner.decision import Absences, Decisions
+from combiner.fallback import RUNGS
+from combiner.join import Settled
+from combiner.window import EventBlock
+from streams.frames import UNSTATED_REASON
+from streams.instants import WallMs, iso_from_wall_ms
+from streams.records import ScoredRecord
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What scored records call things: `name@version`, and the models in column order."""
+
+    ensemble: str
+    models: Sequence[str]
+
+
+class ScoreEncoder:
+    """Encodes the scored records of one ensemble."""
+
+    def __init__(self, names: Names, reserves: NDArray[np.bool_], *, explain: bool) -> None:
+        self._names = names
+        self._absences = Absences(names.models, reserves)
+        self._explain = explain
+
+    def encode(
+        self,
+        topic_partition: str,
+        settled: Settled,
+        block: EventBlock,
+        decisions: Decisions,
+        waited_for: NDArray[np.bool_],
+        now_ms: WallMs,
+    ) -> list[bytes]:
+        """One JSON object for each of N events; bad events give empty bytes.
+
+        Args:
+            topic_partition: `topic/partition/`, the head of each event's `source`.
+            settled: the rows.
+            block: their events.
+            decisions: their scores.
+            waited_for: bool[M], who was waited for.
+            now_ms: wall clock.
+        """
+        models, missing = self._patterns(settled, decisions.used, waited_for)
+        rungs = [RUNGS[rung] for rung in decisions.rungs.tolist()]
+        latency_ms = (now_ms - block.record_ms).astype(np.float64).tolist()
+        values = [
+            _encode(
+                ScoredRecord(
+                    id_, score, label, confidence, self._names.ensemble, used, absent, rung,
+                    time, latency, f"{topic_partition}{offset}", age, predictions, contributions,
+                )
+            )
+            for (
+                id_, score, label, confidence, used, absent, rung,
+                time, latency, offset, age, predictions, contributions,
+            ) in zip(
+                block.ids, decisions.scores.tolist(), decisions.labels.tolist(),
+                np.round(decisions.confidence, 6).tolist(), models, missing, rungs,
+                iso_from_wall_ms(block.time_ms), latency_ms, block.offsets.tolist(),
+                self._ages(decisions, now_ms),
+                self._by_model(decisions.calibrated, decisions.used),
+                self._by_model(decisions.contributions, decisions.used),
+                strict=True,
+            )
+        ]  # fmt: skip
+        for place in block.bad:
+            values[place] = b""
+        return values
+
+    def _patterns(
+        self, settled: Settled, used: NDArray[np.bool_], waited_for: NDArray[np.bool_]
+    ) -> tuple[list[list[str]], list[dict[str, str]]]:
+        """For each event the models used, and the missing ones with reasons.
+
+        Events of a batch share few patterns, so names are put together once for each.
+        """
+        cells = np.ascontiguousarray(np.concatenate([settled.states, used], axis=1))
+        keys = cells.view(np.dtype((np.void, cells.shape[1]))).ravel()
+        _, first, pattern = np.unique(keys, return_index=True, return_inverse=True)
+        names = [
+            [model for model, yes in zip(self._names.models, used[row], strict=True) if yes]
+            for row in first.tolist()
+        ]
+        absent = [self._absences.missing(settled.states[row], waited_for) for row in first.tolist()]
+        places = pattern.ravel().tolist()
+        missing = [absent[place] for place in places]
+        for row, why in enumerate(missing):
+            if "refused" in why.values():
+                missing[row] = self._with_reasons(row, why, settled.reasons)
+        return [names[place] for place in places], missing
+
+    def _with_reasons(
+        self, row: int, why: dict[str, str], reasons: dict[tuple[int, int], str]
+    ) -> dict[str, str]:
+        columns = {model: column for column, model in enumerate(self._names.models)}
+        return {
+            model: f"refused: {reasons.get((row, columns[model]), UNSTATED_REASON)}"
+            if kind == "refused"
+            else kind
+            for model, kind in why.items()
+        }
+
+    def _ages(self, decisions: Decisions, now_ms: WallMs) -> list[int | None]:
+        ages: list[int | None] = [None] * len(decisions.scores)
+        for row, at_ms in decisions.cached_at_ms.items():
+            ages[row] = max(0, now_ms - at_ms)
+        return ages
+
+    def _by_model(
+        self, cells: NDArray[np.float64] | None, used: NDArray[np.bool_]
+    ) -> list[dict[str, float] | None]:
+        """For each event model → number, where it was used; nothing unless explaining."""
+        if not self._explain or cells is None:
+            return [None] * len(used)
+        return [
+            {
+                model: value
+                for model, value, yes in zip(self._names.models, row, here, strict=True)
+                if yes
+            }
+            for row, here in zip(np.round(cells, 6).tolist(), used.tolist(), strict=True)
+        ]

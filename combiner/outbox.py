@@ -1,0 +1,321 @@
+"""The way out: scores, dead letters and input offsets, in one transaction or in that order.
+
+Runs on a thread of its own, because a commit takes milliseconds and the join has none to give.
+What the join ships while a commit is under way leaves with the next one, so the commits grow
+with the load and there is no interval to tune for throughput.
+
+`exactly_once`: records and offsets become visible together or not at all. After any error that
+is not fatal the producer is thrown away: its successor has the same transactional id and a higher
+epoch, which fences whatever request may still be on its way, and everything since the last commit
+is read and decided again.
+
+`at_least_once`: records become visible at once; offsets are committed after the broker has
+acknowledged everything before them. A crash in between repeats records.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from combiner.core import Output, Place
+from combiner.window import BadRecord
+from streams.errors import BrokerError, EnsembleError, FencedError
+from streams.records import Headers, dead_letter_headers
+
+log = logging.getLogger(__name__)
+
+# Longer than a broker's restart; beyond it the process starts afresh, with a new connection.
+_COMMIT_TIMEOUT_S = 10.0
+_INIT_TIMEOUT_S = 30.0
+# A full librdkafka queue empties in milliseconds while the broker is there.
+_QUEUE_FULL_WAIT_S = 0.05
+
+_FENCED = {
+    KafkaError._FENCED,  # noqa: SLF001 -- the client's own name for it
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.FENCED_INSTANCE_ID,
+}
+_QUEUE_FULL = KafkaError._QUEUE_FULL  # noqa: SLF001 -- the client's own name for it
+# What any broker takes: the stock limit is 1 MiB for a record with its key and headers.
+SMALL_RECORD_BYTES = 900_000
+
+
+class RewindError(EnsembleError):
+    """Nothing since the last commit counts: read again from the committed offsets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """What leaves together: outputs, and the positions that hold once they have left."""
+
+    outputs: Sequence[Output]
+    positions: Mapping[Place, int]
+
+    @property
+    def events(self) -> int:
+        """Outcomes in it."""
+        return sum(len(output) for output in self.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxConfig:
+    """Where to, under which identity, and how surely.
+
+    Attributes:
+        producer: librdkafka properties of the producer.
+        scored: topic of scored records.
+        dead_letters: topic of dead letters.
+        ensemble: `name@version`, for dead-letter headers.
+        transactional_id: stable for this slot; empty for at-least-once delivery.
+        commit_interval_ms: least time between two commits.
+    """
+
+    producer: Mapping[str, object]
+    scored: str
+    dead_letters: str
+    ensemble: str
+    transactional_id: str
+    commit_interval_ms: int
+
+
+@dataclass(slots=True)
+class _Load:
+    """Shipments taken together by the thread."""
+
+    shipments: list[Shipment] = field(default_factory=list)
+
+    @property
+    def positions(self) -> list[TopicPartition]:
+        latest: dict[Place, int] = {}
+        for shipment in self.shipments:
+            latest.update(shipment.positions)
+        return [TopicPartition(topic, p, offset) for (topic, p), offset in latest.items()]
+
+
+class Outbox:
+    """Publishes shipments in order, and commits.
+
+    Args:
+        config: see there.
+        consumer: whose offsets are committed.
+        on_committed: called on the outbox's thread with the outputs that are safe, and with the
+            seconds that the commit took.
+        dead_letter_bytes: cut the values of dead letters to this length; None keeps them whole.
+    """
+
+    def __init__(
+        self,
+        config: OutboxConfig,
+        consumer: Consumer,
+        on_committed: Callable[[Sequence[Output], float], None],
+        dead_letter_bytes: int | None = None,
+    ) -> None:
+        self._config = config
+        self._consumer = consumer
+        self._on_committed = on_committed
+        self._changed = threading.Condition()
+        self._waiting: list[Shipment] = []
+        self._events = 0  # outcomes shipped but not committed
+        self._stopping = False
+        self._failure: EnsembleError | None = None
+        self._undelivered: KafkaError | None = None
+        self._dead_letter_bytes = dead_letter_bytes
+        self._producer = self._new_producer()
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread.start()
+
+    def _new_producer(self) -> Producer:
+        properties = dict(self._config.producer)
+        properties["on_delivery"] = self._on_delivery
+        properties["delivery.report.only.error"] = True
+        if not self._config.transactional_id:
+            return Producer(properties)
+        properties["transactional.id"] = self._config.transactional_id
+        try:
+            producer = Producer(properties)
+            producer.init_transactions(_INIT_TIMEOUT_S)
+        except KafkaException as error:
+            raise _translated(error, "cannot begin transactions") from error
+        return producer
+
+    def _on_delivery(self, error: KafkaError | None, _message: object) -> None:
+        if error is not None:
+            self._undelivered = error
+
+    @property
+    def too_large(self) -> bool:
+        """Whether the broker refused a record for its size."""
+        return (
+            self._undelivered is not None
+            and self._undelivered.code() == KafkaError.MSG_SIZE_TOO_LARGE
+        )
+
+    # -- the join's side ---------------------------------------------------------------------
+
+    @property
+    def uncommitted(self) -> int:
+        """Outcomes shipped but not yet committed."""
+        return self._events
+
+    def ship(self, shipment: Shipment) -> None:
+        """Hand over; never waits. Raises what went wrong before."""
+        self.check()
+        with self._changed:
+            self._waiting.append(shipment)
+            self._events += shipment.events
+            self._changed.notify()
+
+    def check(self) -> None:
+        """Raise what went wrong: RewindError, FencedError or BrokerError."""
+        if self._failure is not None:
+            raise self._failure
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until all that was shipped is committed; whether it was in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._events or self._failure, timeout_s)
+            return not self._events
+
+    def close(self, timeout_s: float) -> None:
+        """Stop the thread; what is not committed by then will be decided again by the next one."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+
+    # -- the thread's side -------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            publish = self._transact if self._config.transactional_id else self._publish
+            while (load := self._next_load()) is not None:
+                publish(load)
+        except EnsembleError as error:
+            self._fail(error)
+        except KafkaException as error:
+            self._fail(self._judged(error))
+        except Exception as error:
+            log.exception("the outbox stopped")
+            self._fail(BrokerError(f"publishing failed: {error}"))
+
+    def _fail(self, failure: EnsembleError) -> None:
+        log.warning("nothing is committed any more: %s", failure)
+        with self._changed:
+            self._failure = failure
+            self._changed.notify_all()
+
+    def _next_load(self) -> _Load | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopping)
+            if not self._waiting:
+                return None
+            load = _Load(self._waiting)
+            self._waiting = []
+        return load
+
+    def _transact(self, load: _Load) -> None:
+        began = time.monotonic()
+        producer = self._producer
+        producer.begin_transaction()
+        self._produce(load)
+        producer.send_offsets_to_transaction(
+            load.positions, self._consumer.consumer_group_metadata(), _COMMIT_TIMEOUT_S
+        )
+        producer.commit_transaction(_COMMIT_TIMEOUT_S)
+        self._committed(load, began)
+
+    def _publish(self, load: _Load) -> None:
+        began = time.monotonic()
+        self._produce(load)
+        if self._producer.flush(_COMMIT_TIMEOUT_S):
+            raise BrokerError(f"no acknowledgement within {_COMMIT_TIMEOUT_S:.0f} s")
+        if self._undelivered is not None:
+            raise RewindError(f"a record was not accepted: {self._undelivered.str()}")
+        self._consumer.commit(offsets=load.positions, asynchronous=False)
+        self._committed(load, began)
+
+    def _committed(self, load: _Load, began: float) -> None:
+        took_s = time.monotonic() - began
+        outputs = [output for shipment in load.shipments for output in shipment.outputs]
+        with self._changed:
+            self._events -= sum(shipment.events for shipment in load.shipments)
+            self._changed.notify_all()
+        self._on_committed(outputs, took_s)
+        rest_s = self._config.commit_interval_ms / 1000 - (time.monotonic() - began)
+        if rest_s > 0:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping, rest_s)
+
+    def _produce(self, load: _Load) -> None:
+        for shipment in load.shipments:
+            for output in shipment.outputs:
+                messages: list[dict[str, Any]] = [
+                    {"key": key, "value": value} for key, value in output.scored
+                ]
+                self._produce_batch(messages, output.place[1])
+                for offset, bad in output.dead:
+                    self._produce_dead(output.place, offset, bad)
+
+    def _produce_batch(self, messages: list[dict[str, Any]], partition: int) -> None:
+        while messages:
+            self._producer.produce_batch(self._config.scored, messages, partition=partition)
+            refused = [message for message in messages if "_error" in message]
+            if not refused:
+                return
+            error = refused[0]["_error"]
+            if not isinstance(error, KafkaError) or error.code() != _QUEUE_FULL:
+                raise BrokerError(f"topic {self._config.scored}: {error}")
+            messages = [{"key": m["key"], "value": m["value"]} for m in refused]
+            self._producer.poll(_QUEUE_FULL_WAIT_S)
+
+    def _produce_dead(self, place: Place, offset: int, bad: BadRecord) -> None:
+        headers = dead_letter_headers(
+            bad.headers, place[0], place[1], offset, bad.why, self._config.ensemble
+        )
+        value, limit = bad.value, self._dead_letter_bytes
+        if value is not None and limit is not None and len(value) > limit:
+            headers.append((Headers.ORIGINAL_BYTES, str(len(value)).encode()))
+            value = value[:limit]
+        while True:
+            try:
+                self._producer.produce(
+                    self._config.dead_letters,
+                    value=value,
+                    key=bad.key,
+                    partition=place[1],
+                    headers=list(headers),
+                )
+            except BufferError:
+                self._producer.poll(_QUEUE_FULL_WAIT_S)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                    self._undelivered = error.args[0]
+                raise
+            else:
+                return
+
+    def _judged(self, error: KafkaException) -> EnsembleError:
+        """What an error of the client means for this process."""
+        problem = _translated(error, "publishing failed")
+        if isinstance(problem, FencedError):
+            return problem
+        if not self._config.transactional_id:
+            return RewindError(str(problem)) if self.too_large else problem
+        with contextlib.suppress(KafkaException):
+            self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
+        return RewindError(str(problem))
+
+
+def _translated(error: KafkaException, what: str) -> BrokerError:
+    reason = error.args[0]
+    text = f"{what}: {reason.str()}"
+    if reason.code() in _FENCED:
+        return FencedError(f"{text}; another process has this slot")
+    return BrokerError(text)

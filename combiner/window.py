@@ -1,0 +1,120 @@
+"""The events that wait in one partition: their rows in the join, and what the score must carry."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from combiner.join import Answers, DeadlineJoin, JoinConfig, Settled
+from streams.events import BadEvent, DecodedEvents
+from streams.records import Header
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """An event that cannot be scored, as it came, and why."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
+    why: BadEvent
+
+
+@dataclass(frozen=True, slots=True)
+class EventBlock:
+    """Consecutive events of one partition, good and bad, in input order.
+
+    Lists and arrays have one entry per event; those of a bad event are empty, its place is in
+    `bad`.
+    """
+
+    offsets: Ints
+    ids: list[str]
+    keys: list[bytes | None]
+    entities: list[str]
+    time_ms: Ints
+    record_ms: Ints
+    bad: dict[int, BadRecord]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def part(self, start: int, stop: int) -> "EventBlock":
+        """The events from `start` up to `stop`."""
+        if start == 0 and stop == len(self):
+            return self
+        bad = {place - start: why for place, why in self.bad.items() if start <= place < stop}
+        return EventBlock(
+            self.offsets[start:stop],
+            self.ids[start:stop],
+            self.keys[start:stop],
+            self.entities[start:stop],
+            self.time_ms[start:stop],
+            self.record_ms[start:stop],
+            bad,
+        )
+
+
+def block_of(
+    decoded: DecodedEvents,
+    offsets: Ints,
+    keys: list[bytes | None],
+    record_ms: Ints,
+    bad: dict[int, BadRecord],
+) -> EventBlock:
+    """A block from what the decoder made of N consecutive records."""
+    if not decoded.bad:
+        return EventBlock(
+            offsets, decoded.ids, keys, decoded.entities, decoded.time_ms, record_ms, bad
+        )
+    ids, entities = [""] * len(offsets), [""] * len(offsets)
+    for place, id_, entity in zip(
+        decoded.positions.tolist(), decoded.ids, decoded.entities, strict=True
+    ):
+        ids[place], entities[place] = id_, entity
+    time_ms = record_ms.copy()
+    time_ms[decoded.positions] = decoded.time_ms
+    return EventBlock(offsets, ids, keys, entities, time_ms, record_ms, bad)
+
+
+class PartitionWindow:
+    """A join, and beside it the events in the same order.
+
+    `backlog_below` is the offset up to which the topic was filled before its reader came: events
+    below it are backlog (see `combiner.join`).
+    """
+
+    def __init__(self, config: JoinConfig, expected: Bools, backlog_below: int) -> None:
+        self.join = DeadlineJoin(config, expected)
+        self.backlog_below = backlog_below
+        self._blocks: deque[EventBlock] = deque()
+        self._taken = 0  # events already gone from the first block
+
+    def add(self, block: EventBlock, now_ns: int) -> Answers:
+        """Let a block of events wait."""
+        scoreable = np.ones(len(block), dtype=np.bool_)
+        scoreable[list(block.bad)] = False
+        self._blocks.append(block)
+        return self.join.add_events(block.offsets, scoreable, self.backlog_below, now_ns)
+
+    def settle(self, now_ns: int) -> list[tuple[Settled, EventBlock]]:
+        """All that leaves now, in order; each part with its events."""
+        parts: list[tuple[Settled, EventBlock]] = []
+        while self._blocks:
+            first = self._blocks[0]
+            settled = self.join.settle(now_ns, limit=len(first) - self._taken)
+            if settled is None:
+                break
+            stop = self._taken + len(settled)
+            block = first.part(self._taken, stop)
+            if stop == len(first):
+                self._blocks.popleft()
+            self._taken = stop % len(first)
+            assert block.offsets[0] == settled.offsets[0], "events and rows walk in step"
+            parts.append((settled, block))
+        return parts
