@@ -1,0 +1,133 @@
+"""From settings and a bundle to a combiner: which columns, weights, rungs, strategy."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from combiner.calibration import Calibrator
+from combiner.core import Combiner, Member
+from combiner.decision import Decider, DecisionConfig, Recall
+from combiner.encoding import Names, ScoreEncoder
+from combiner.fallback import Ladder
+from combiner.health import HealthConfig
+from combiner.join import JoinConfig
+from combiner.strategies.majority_vote import MajorityVote
+from combiner.strategies.median import Median
+from combiner.strategies.protocol import Strategy
+from combiner.strategies.stacking import StackedLogistic
+from combiner.strategies.weighted_mean import WeightedMean
+from registry.manifest import Manifest
+from streams.errors import ConfigurationError
+from streams.instants import NS_PER_MS
+from streams.settings import Settings
+
+MS_PER_S = 1000
+
+
+def members_of(settings: Settings, manifest: Manifest) -> list[Member]:
+    """The columns of the join, in the order of the configuration.
+
+    Raises:
+        ConfigurationError: a model is neither in the bundle, nor a callable, nor external.
+    """
+    versions = {model.name: model.version for model in manifest.models}
+    members = []
+    for place, model in enumerate(settings.models):
+        if model.name not in versions and not model.callable and not model.external:
+            raise ConfigurationError(
+                f"models.{place}.name",
+                f"no model `{model.name}` in the bundle; expected one of {', '.join(versions)}, "
+                "or a `callable`, or `external = true`",
+            )
+        version = model.version or versions.get(model.name, "")
+        members.append(
+            Member(model.name, version, model.minimum, model.maximum, reserve=model.reserve)
+        )
+    return members
+
+
+def strategy_of(settings: Settings, manifest: Manifest, weights: NDArray[np.float64]) -> Strategy:
+    """The configured strategy.
+
+    Raises:
+        ConfigurationError: stacking names a member that is not configured.
+    """
+    combiner = settings.combiner
+    match combiner.strategy:
+        case "weighted_mean":
+            return WeightedMean(weights, combiner.threshold)
+        case "median":
+            return Median(combiner.threshold)
+        case "majority_vote":
+            return MajorityVote(weights, combiner.threshold)
+        case "stacking":
+            columns = _stacked_columns([model.name for model in settings.models], manifest)
+            return StackedLogistic(manifest.stacking, columns, combiner.threshold)
+
+
+def _stacked_columns(models: Sequence[str], manifest: Manifest) -> list[int]:
+    lacking = [name for name in manifest.stacking.members if name not in models]
+    if lacking:
+        raise ConfigurationError(
+            "combiner.strategy",
+            f"stacking needs the model `{lacking[0]}`; expected it among [[models]], "
+            "or another strategy",
+        )
+    return [models.index(name) for name in manifest.stacking.members]
+
+
+def combiner_of(
+    settings: Settings, manifest: Manifest, ensemble: str, recall: Recall, now_ns: int
+) -> Combiner:
+    """The whole combiner.
+
+    Args:
+        settings: the configuration.
+        manifest: the bundle's.
+        ensemble: `name@version`.
+        recall: see `combiner.decision.Decider`.
+        now_ns: monotonic time.
+
+    Raises:
+        ConfigurationError: settings and bundle do not fit together.
+    """
+    members = members_of(settings, manifest)
+    names = [member.name for member in members]
+    reserves = np.array([member.reserve for member in members], dtype=np.bool_)
+    weights = np.array([model.weight for model in settings.models])
+    fallback, tuning, health = settings.fallback, settings.combiner, settings.health
+    prior = manifest.data.positive_share if fallback.prior is None else fallback.prior
+    decider = Decider(
+        DecisionConfig(
+            weights,
+            prior,
+            tuning.threshold,
+            fallback.cached_max_age_s * MS_PER_S,
+            tuning.explain,
+        ),
+        Ladder(reserves, frozenset(fallback.ladder), fallback.minimum_members),
+        Calibrator(names, manifest.calibrations),
+        strategy_of(settings, manifest, weights),
+        recall,
+    )
+    return Combiner(
+        members,
+        JoinConfig(
+            members=len(members),
+            deadline_ns=tuning.deadline_ms * NS_PER_MS,
+            stall_ns=tuning.stall_ms * NS_PER_MS,
+            catch_up_limit_ns=max(tuning.catch_up_limit_ms, tuning.deadline_ms) * NS_PER_MS,
+        ),
+        HealthConfig(
+            health.window_ms * NS_PER_MS,
+            health.degraded_share,
+            health.failed_share,
+            health.minimum_events,
+            health.recovered_events,
+        ),
+        decider,
+        ScoreEncoder(Names(ensemble, names), reserves, explain=tuning.explain),
+        ensemble,
+        now_ns,
+    )
