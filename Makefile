@@ -14,7 +14,8 @@ help: ## Show the commands
 
 setup: $(STAMP) ## Create .venv with everything the product and its tests need
 
-$(BIN)/python:
+# pip comes last when an environment is made: its presence tells that the rest is there.
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "error: Python 3.11 or newer is needed, and '$(PYTHON)' is not one;" \
 	         "name it with: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -25,7 +26,7 @@ $(BIN)/python:
 
 # Every download is checked against the hashes in the lock; the product itself is linked in
 # place with the locked build tool, so nothing unlocked is fetched.
-$(STAMP): requirements-dev.lock pyproject.toml | $(BIN)/python
+$(STAMP): requirements-dev.lock pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
@@ -60,8 +61,8 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
     --generate-hashes --no-annotate --no-emit-find-links --no-emit-index-url \
     --custom-compile-command "make lock" --quiet $(LOCK_ARGS)
 
-lock: | $(BIN)/python ## Write requirements.lock and requirements-dev.lock from pyproject.toml
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+lock: | $(BIN)/pip ## Write requirements.lock and requirements-dev.lock from pyproject.toml
+	@test -x $(BIN)/uv || $(BIN)/pip -m pip install --quiet --disable-pip-version-check \
 	    --require-hashes -r requirements-dev.lock
 	$(LOCK) --extra embedded --group build --group dev --output-file requirements-dev.lock
 	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements.lock
