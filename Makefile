@@ -62,7 +62,7 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
     --custom-compile-command "make lock" --quiet $(LOCK_ARGS)
 
 lock: | $(BIN)/pip ## Write requirements.lock and requirements-dev.lock from pyproject.toml
-	@test -x $(BIN)/uv || $(BIN)/pip -m pip install --quiet --disable-pip-version-check \
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --require-hashes -r requirements-dev.lock
 	$(LOCK) --extra embedded --group build --group dev --output-file requirements-dev.lock
 	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements.lock
