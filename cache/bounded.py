@@ -3,7 +3,7 @@
 A socket timeout bounds one exchange, not a call: resolving a name, a TLS handshake or a server
 that sends its answer byte by byte can each take many times as long. Here the store is asked on a
 helper thread and the caller waits so long and no longer; an answer that comes later is thrown
-away. The price is two thread switches per batch, some tens of microseconds.
+away. The price is two thread switches per exchange, some tens of microseconds.
 
 Writes go through as they are: they are made behind the caller's back (`cache/write_behind.py`).
 """
@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Sequence
 
-from cache.protocol import ScoreCache
+from cache.protocol import EXCHANGE_KEYS, ScoreCache
 from streams.errors import CacheError
 
 # Helpers are started when all others are busy. With a healthy store one or two exist; each
@@ -34,7 +34,10 @@ class _Call:
 
 
 class BoundedStore:
-    """`ScoreCache` that lets a read of `store` take `timeout_ms` at most, then raises CacheError.
+    """`ScoreCache` that waits `timeout_ms` for `store` to be read, then raises CacheError.
+
+    A large batch is read in parts of `EXCHANGE_KEYS`, each with that time of its own: a store
+    that is merely busy may answer it, and one that hangs is given up with the first part.
 
     It owns `store` and closes it. Closing does not wait for a helper that hangs; helpers are
     daemon threads and do not keep the process alive either.
@@ -52,16 +55,10 @@ class BoundedStore:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `ScoreCache`. Raises CacheError: the store's own, or that the time is over."""
-        if not keys:
-            return []
-        call = _Call(keys)
-        self._submit(call)
-        if not call.done.wait(self._timeout_ms / 1000):
-            call.abandoned = True
-            raise CacheError(f"{self._store!r}: no answer within {self._timeout_ms} ms")
-        if call.error is not None:
-            raise call.error
-        return call.values
+        values: list[bytes | None] = []
+        for start in range(0, len(keys), EXCHANGE_KEYS):
+            values += self._read(keys[start : start + EXCHANGE_KEYS])
+        return values
 
     def set_many(self, items: Sequence[tuple[bytes, bytes]], ttl_s: int) -> None:
         """See `ScoreCache`."""
@@ -76,6 +73,16 @@ class BoundedStore:
             for _ in range(self._helpers):
                 self._waiting.put(None)
         self._store.close()
+
+    def _read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        call = _Call(keys)
+        self._submit(call)
+        if not call.done.wait(self._timeout_ms / 1000):
+            call.abandoned = True
+            raise CacheError(f"{self._store!r}: no answer within {self._timeout_ms} ms")
+        if call.error is not None:
+            raise call.error
+        return call.values
 
     def _submit(self, call: _Call) -> None:
         with self._lock:

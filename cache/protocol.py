@@ -12,6 +12,10 @@ from streams.errors import CacheError
 
 Operation = Literal["read", "write"]
 
+# A server that serves one command at a time is held up for everybody by a larger one, and the
+# time for it comes near the timeout: of this size one takes some 2 ms on a busy machine.
+EXCHANGE_KEYS = 500
+
 
 class ScoreCache(Protocol):
     """A bounded, expiring map from bytes to bytes, spoken to in batches.

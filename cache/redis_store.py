@@ -23,11 +23,8 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from cache.protocol import EXCHANGE_KEYS
 from streams.errors import CacheError, ConfigurationError
-
-# Redis serves one command at a time: a larger one would hold up everybody else, and the time for
-# it would come near the timeout. Of this size one takes about a millisecond.
-MAX_KEYS_PER_CALL = 1000
 
 # The most specific first.
 _MEANINGS: tuple[tuple[type[Exception], str], ...] = (
@@ -89,8 +86,8 @@ class RedisStore:
         """See `ScoreCache`. Raises CacheError when Redis does not answer or refuses."""
         values: list[bytes | None] = []
         with self._translated():
-            for start in range(0, len(keys), MAX_KEYS_PER_CALL):
-                chunk = keys[start : start + MAX_KEYS_PER_CALL]
+            for start in range(0, len(keys), EXCHANGE_KEYS):
+                chunk = keys[start : start + EXCHANGE_KEYS]
                 # Never str: responses are not decoded.
                 values += cast("list[bytes | None]", self._client.mget(chunk))
         return values
@@ -99,9 +96,9 @@ class RedisStore:
         """See `ScoreCache`. Raises CacheError when Redis does not answer or refuses a value."""
         assert ttl_s >= 1, ttl_s
         with self._translated():
-            for start in range(0, len(items), MAX_KEYS_PER_CALL):
+            for start in range(0, len(items), EXCHANGE_KEYS):
                 pipeline = self._client.pipeline(transaction=False)
-                for key, value in items[start : start + MAX_KEYS_PER_CALL]:
+                for key, value in items[start : start + EXCHANGE_KEYS]:
                     pipeline.set(key, value, ex=ttl_s)
                 pipeline.execute()
 

@@ -10,13 +10,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import islice
 
-from cache.protocol import SILENT, CacheObserver, ScoreCache
+from cache.protocol import EXCHANGE_KEYS, SILENT, CacheObserver, ScoreCache
 from streams.errors import CacheError
 
 # A few seconds of writes at full rate: enough for a store that pauses, and bounded in memory.
 MAX_PENDING = 50_000
-# As many as the Redis store sends in one go.
-MAX_BATCH = 1000
+# Two exchanges; between two batches a closing process may interrupt.
+MAX_BATCH = 2 * EXCHANGE_KEYS
 # A lone value waits so long for company. Readers in this process see it meanwhile.
 LINGER_MS = 10
 # What a stopping process can spare for the last values.

@@ -85,6 +85,7 @@ def test_a_probe_that_never_reports_is_replaced_and_not_heard_later() -> None:
     lost = breaker.admit(after_ms(10))
     probe = breaker.admit(after_ms(20))
     assert probe is not None
+    assert breaker.admit(after_ms(29.999999)) is None
     breaker.settle(lost, after_ms(20), succeeded=True)
     assert breaker.state is HALF_OPEN
     breaker.settle(probe, after_ms(20), succeeded=True)

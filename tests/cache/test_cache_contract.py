@@ -15,8 +15,8 @@ from cache.breaker import BreakerConfig
 from cache.guarded import GuardedCache
 from cache.memory import MemoryStore
 from cache.opening import open_cache
-from cache.protocol import ScoreCache
-from cache.redis_store import MAX_KEYS_PER_CALL, RedisStore
+from cache.protocol import EXCHANGE_KEYS, ScoreCache
+from cache.redis_store import RedisStore
 from cache.write_behind import WriteBehind
 from streams.embedded import EmbeddedRedis
 from tests.cache.cache_kit import HandClock, RealClock, eventually
@@ -137,7 +137,7 @@ def test_the_last_value_of_a_key_wins(store: ScoreCache, key: Key) -> None:
 
 
 def test_batches_may_be_larger_than_one_exchange(store: ScoreCache, key: Key) -> None:
-    count = 2 * MAX_KEYS_PER_CALL + 1
+    count = 2 * EXCHANGE_KEYS + 1
     items = [(key(at), str(at).encode()) for at in range(count)]
     store.set_many(items, 60)
     assert store.get_many([name for name, _ in items]) == [value for _, value in items]
