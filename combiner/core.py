@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.latest import LatestScore
+from combiner.answers import Answers, Cells
 from combiner.decision import Decider, Decisions
 from combiner.encoding import ScoreEncoder
 from combiner.fallback import CACHED
 from combiner.health import HealthConfig, ModelHealth, State
-from combiner.join import Answers, Cells, JoinConfig, Settled
+from combiner.join import JoinConfig, Settled
 from combiner.window import BadRecord, EventBlock, PartitionWindow
 from streams.frames import PredictionFrame
 from streams.instants import NS_PER_MS, WallMs

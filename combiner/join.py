@@ -28,12 +28,13 @@ Rows live in arrays between `_first` (oldest remembered), `_judged`, `_head` (ol
 `_tail`. A row's *sequence number* counts all rows ever added and survives the moving of arrays.
 """
 
-import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from combiner.answers import Answers, Cells, EarlyAnswers
 
 WAITING, ANSWERED, REFUSED = 0, 1, 2
 
@@ -98,64 +99,6 @@ class Judgement:
     missed: Ints
 
 
-@dataclass(slots=True)
-class Answers:
-    """What became of one frame's answers.
-
-    `latency_ns` is the sum over `filled` cells of the time since their events were seen.
-    """
-
-    filled: int = 0
-    late: int = 0
-    duplicate: int = 0
-    unknown: int = 0
-    early: int = 0
-    latency_ns: int = 0
-
-    def __iadd__(self, other: "Answers") -> "Answers":
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """One model's answers for some events.
-
-    Attributes:
-        offsets: int64[N], the events, in any order.
-        scores: float64[N]; NaN is a refusal.
-        record: the offset in `predictions` these answers came from.
-        reasons: why it refused, by position, where known.
-    """
-
-    offsets: Ints
-    scores: Floats
-    record: int
-    reasons: dict[int, str] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-    def take(self, which: Ints) -> "Cells":
-        """The answers at some positions, in the order of `which`."""
-        reasons = self.reasons
-        if reasons:
-            places = {int(old): new for new, old in enumerate(which)}
-            reasons = {places[old]: why for old, why in reasons.items() if old in places}
-        return Cells(self.offsets[which], self.scores[which], self.record, reasons)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Early:
-    """Answers whose events have not come yet, in ascending order of offsets."""
-
-    first_offset: int
-    arrival: int
-    member: int = field(compare=False)
-    cells: Cells = field(compare=False)
-
-
 class DeadlineJoin:
     """Joins the answers of M models to the events of one partition."""
 
@@ -168,9 +111,7 @@ class DeadlineJoin:
         self._base = 0
         self._last_offset = -1
         self._reasons: dict[tuple[int, int], str] = {}
-        self._early: list[_Early] = []
-        self._early_cells = 0
-        self._arrivals = 0
+        self._early = EarlyAnswers()
         self._allocate(_INITIAL_ROWS)
 
     def _allocate(self, rows: int) -> None:
@@ -197,7 +138,7 @@ class DeadlineJoin:
     @property
     def early(self) -> int:
         """Answers held for events that have not come."""
-        return self._early_cells
+        return self._early.cells
 
     @property
     def last_offset(self) -> int:
@@ -210,7 +151,7 @@ class DeadlineJoin:
 
     def lowest_record(self) -> int | None:
         """Lowest offset in `predictions` that a pending or coming event still needs."""
-        lowest = min((early.cells.record for early in self._early), default=_FOREVER)
+        lowest = self._early.lowest_record(default=_FOREVER)
         if self.pending:
             lowest = min(lowest, int(self._record[self._head : self._tail].min()))
         return None if lowest == _FOREVER else lowest
@@ -254,7 +195,7 @@ class DeadlineJoin:
         self._remaining[rows] = np.where(scoreable, np.count_nonzero(self._expected), 0)
         self._tail += count
         self._last_offset = int(offsets[-1])
-        return self._release_early(now_ns) if self._early else Answers()
+        return self._release_early(now_ns) if self._early.cells else Answers()
 
     def add_answers(self, member: int, cells: Cells, now_ns: int) -> Answers:
         """Fill one model's cells for some events; `member` is its column."""
@@ -263,7 +204,7 @@ class DeadlineJoin:
         if int(cells.offsets.max()) > self._last_offset:
             later = cells.offsets > self._last_offset
             answers.early = int(np.count_nonzero(later))
-            self._hold(member, cells.take(np.flatnonzero(later)))
+            self._early.hold(member, cells.take(np.flatnonzero(later)))
             if answers.early == len(cells):
                 return answers
             cells = cells.take(np.flatnonzero(~later))
@@ -340,20 +281,10 @@ class DeadlineJoin:
         rows = slice(self._head, self._tail)
         self._remaining[rows] = np.count_nonzero(self._states[expected, rows] == WAITING, axis=0)
 
-    # -- answers that overtook their events --------------------------------------------------
-
-    def _hold(self, member: int, cells: Cells) -> None:
-        cells = cells.take(np.argsort(cells.offsets, kind="stable"))
-        self._arrivals += 1
-        heapq.heappush(self._early, _Early(int(cells.offsets[0]), self._arrivals, member, cells))
-        self._early_cells += len(cells)
-
     def _release_early(self, now_ns: int) -> Answers:
         total = Answers()
-        while self._early and self._early[0].first_offset <= self._last_offset:
-            early = heapq.heappop(self._early)
-            self._early_cells -= len(early.cells)
-            total += self.add_answers(early.member, early.cells, now_ns)
+        while (released := self._early.release(self._last_offset)) is not None:
+            total += self.add_answers(*released, now_ns)
         total.early = 0  # they were counted when they came
         return total
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from combiner.join import Answers, DeadlineJoin, JoinConfig, Settled
+from combiner.answers import Answers
+from combiner.join import DeadlineJoin, JoinConfig, Settled
 from streams.events import BadEvent, DecodedEvents
 from streams.records import Header
 

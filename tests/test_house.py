@@ -38,7 +38,7 @@ MODULES: dict[str, tuple[str, str]] = {
     "registry": ("manifest", "bundle"),
     "workers": ("batching scoring protocol", "adapters/* loading agents service"),
     "combiner": (
-        "join window core decision encoding health fallback calibration strategies/*",
+        "join answers window core decision encoding health fallback calibration strategies/*",
         "service outbox assembly",
     ),
     "cache": (

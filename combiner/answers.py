@@ -1,0 +1,96 @@
+"""What models answer: a frame's cells, what became of them, and those that came too early."""
+
+import heapq
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Answers:
+    """What became of one frame's answers.
+
+    `latency_ns` is the sum over `filled` cells of the time since their events were seen.
+    """
+
+    filled: int = 0
+    late: int = 0
+    duplicate: int = 0
+    unknown: int = 0
+    early: int = 0
+    latency_ns: int = 0
+
+    def __iadd__(self, other: "Answers") -> "Answers":
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """One model's answers for some events.
+
+    Attributes:
+        offsets: int64[N], the events, in any order.
+        scores: float64[N]; NaN is a refusal.
+        record: the offset in `predictions` these answers came from.
+        reasons: why it refused, by position, where known.
+    """
+
+    offsets: Ints
+    scores: Floats
+    record: int
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def take(self, which: Ints) -> "Cells":
+        """The answers at some positions, in the order of `which`."""
+        reasons = self.reasons
+        if reasons:
+            places = {int(old): new for new, old in enumerate(which)}
+            reasons = {places[old]: why for old, why in reasons.items() if old in places}
+        return Cells(self.offsets[which], self.scores[which], self.record, reasons)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Early:
+    """Answers whose events have not come yet, in ascending order of offsets."""
+
+    first_offset: int
+    arrival: int
+    member: int = field(compare=False)
+    cells: Cells = field(compare=False)
+
+
+class EarlyAnswers:
+    """Answers that overtook their events, held until those come."""
+
+    def __init__(self) -> None:
+        self._heap: list[_Early] = []
+        self._arrivals = 0
+        self.cells = 0
+
+    def hold(self, member: int, cells: Cells) -> None:
+        """Keep some cells."""
+        cells = cells.take(np.argsort(cells.offsets, kind="stable"))
+        self._arrivals += 1
+        heapq.heappush(self._heap, _Early(int(cells.offsets[0]), self._arrivals, member, cells))
+        self.cells += len(cells)
+
+    def release(self, last_offset: int) -> tuple[int, Cells] | None:
+        """A member and its cells, some of them for events up to `last_offset`; None is none."""
+        if not self._heap or self._heap[0].first_offset > last_offset:
+            return None
+        early = heapq.heappop(self._heap)
+        self.cells -= len(early.cells)
+        return early.member, early.cells
+
+    def lowest_record(self, default: int) -> int:
+        """The lowest offset in `predictions` that something here came from."""
+        return min((early.cells.record for early in self._heap), default=default)

@@ -1,0 +1,371 @@
+"""The combiner behind its doors: reads inputs and predictions, publishes scores and health.
+
+The thread that runs here fetches, decodes, joins, decides and encodes; `combiner.outbox`
+publishes and commits on another; the cache writes on a third.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from confluent_kafka import Message, TopicPartition
+
+from cache import keys
+from cache.latest import LatestScore, decode_latest, encode_latest
+from cache.protocol import ScoreCache
+from combiner.assembly import combiner_of
+from combiner.core import Combiner, Output, Place
+from combiner.fallback import RUNGS
+from combiner.outbox import SMALL_RECORD_BYTES, Outbox, OutboxConfig, RewindError, Shipment
+from combiner.window import BadRecord, EventBlock, block_of
+from registry.bundle import LoadedBundle
+from streams import signals
+from streams.frames import FrameError, PredictionFrame, decode_frame
+from streams.instants import NS_PER_MS, Clock, MonotonicNs, iso_from_wall_ms
+from streams.mapping import decoder_of
+from streams.metrics import Metrics
+from streams.records import HealthRecord
+from streams.settings import Settings
+from streams.sink import Sink, producer_config
+from streams.source import Source
+
+log = logging.getLogger(__name__)
+
+# One fetch: large enough for a backlog, small enough that the join is back within milliseconds.
+_FETCH_RECORDS = 2000
+# How long an idle loop sleeps at most: what happens without a record (health, shutdown) is
+# never later than this.
+_IDLE_WAIT_S = 0.05
+# Shorter waits than a millisecond are spinning.
+_LEAST_WAIT_S = 0.001
+_HEALTH_EVERY_NS = 1_000_000_000
+# Answers held for events that were not read yet cost 16 bytes each; this bounds them to some
+# 64 MB, which covers a model that runs minutes ahead of the reader.
+_EARLY_CELLS = 4_000_000
+_DRAIN_S = 5.0
+_SECONDS_PER_NS = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this combiner is: its slot, and the names that follow from it."""
+
+    ensemble: str
+    slot: str
+
+    @property
+    def group(self) -> str:
+        """The consumer group of all combiners of the ensemble."""
+        return f"{self.ensemble}.combiner"
+
+    @property
+    def member(self) -> str:
+        """This one: its static membership and its transactional id."""
+        return f"{self.group}.{self.slot}"
+
+
+class CombinerService:
+    """One combiner process.
+
+    Args:
+        settings: the configuration.
+        bundle: the ensemble that runs.
+        slot: a name that stays the same over restarts and that no other combiner has.
+        cache: the latest scores.
+        metrics: where signals go.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        bundle: LoadedBundle,
+        slot: str,
+        cache: ScoreCache,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._bundle = bundle
+        self._cache = cache
+        self._metrics = metrics
+        self._clock = clock
+        self._identity = Identity(settings.ensemble.name, slot)
+        self._ensemble = f"{settings.ensemble.name}@{bundle.version}"
+        self._decoder = decoder_of(bundle.manifest.schema, settings.event)
+        self._core = self._new_core()
+        self._paused: set[Place] = set()
+        self._dead_letter_bytes: int | None = None
+        self._reported_ns = clock.monotonic_ns()
+        self._source = Source(
+            settings.kafka,
+            group=self._identity.group,
+            instance=self._identity.member,
+            topics=[*settings.topics.inputs, settings.topics.predictions],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+        )
+        self._health_sink = Sink(settings.kafka)
+        self._outbox = self._new_outbox()
+
+    # -- construction ------------------------------------------------------------------------
+
+    def _new_core(self) -> Combiner:
+        return combiner_of(
+            self._settings,
+            self._bundle.manifest,
+            self._ensemble,
+            self._recall,
+            self._clock.monotonic_ns(),
+        )
+
+    def _new_outbox(self) -> Outbox:
+        exactly_once = self._settings.combiner.delivery == "exactly_once"
+        config = OutboxConfig(
+            producer_config(self._settings.kafka),
+            self._settings.topics.scored,
+            self._settings.topics.dead_letters,
+            self._ensemble,
+            self._identity.member if exactly_once else "",
+            self._settings.combiner.commit_interval_ms,
+        )
+        return Outbox(config, self._source.consumer, self._on_committed, self._dead_letter_bytes)
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether partitions are assigned."""
+        return bool(self._core.places)
+
+    def run(self, stop: threading.Event) -> None:
+        """Combine until `stop` is set.
+
+        Raises:
+            BrokerError, FencedError: the process should end and be started again.
+        """
+        try:
+            while not stop.is_set():
+                try:
+                    self._turn()
+                except RewindError as error:
+                    self._rewind(error)
+        finally:
+            self._close()
+
+    def _turn(self) -> None:
+        self._take_in(self._source.fetch(_FETCH_RECORDS, self._wait_s()))
+        now_ns = self._clock.monotonic_ns()
+        outputs = self._core.advance(now_ns, self._clock.wall_ms())
+        if outputs:
+            self._outbox.ship(Shipment(outputs, self._positions()))
+        else:
+            self._outbox.check()
+        self._balance()
+        if now_ns - self._reported_ns >= _HEALTH_EVERY_NS:
+            self._report(now_ns)
+
+    def _wait_s(self) -> float:
+        wake_ns = self._core.next_wake_ns()
+        if wake_ns is None:
+            return _IDLE_WAIT_S
+        until_s = (wake_ns - self._clock.monotonic_ns()) * _SECONDS_PER_NS
+        return min(max(until_s, _LEAST_WAIT_S), _IDLE_WAIT_S)
+
+    def _positions(self) -> dict[Place, int]:
+        predictions = self._settings.topics.predictions
+        positions = dict(self._core.input_positions())
+        for partition, offset in self._core.prediction_positions().items():
+            positions[(predictions, partition)] = offset
+        return positions
+
+    # -- what comes in -----------------------------------------------------------------------
+
+    def _take_in(self, messages: Sequence[Message]) -> None:
+        """Events first: an answer whose event is in the same fetch need not be held."""
+        groups: dict[Place, list[Message]] = {}
+        for message in messages:
+            groups.setdefault((message.topic(), message.partition()), []).append(message)
+        now_ns = self._clock.monotonic_ns()
+        predictions = self._settings.topics.predictions
+        for place, group in groups.items():
+            if place[0] != predictions:
+                self._core.add_events(place, self._block(place, group), now_ns)
+                self._metrics.counter(signals.EVENTS_SEEN).inc(len(group))
+        for place, group in groups.items():
+            if place[0] == predictions:
+                self._add_frames(place[1], group, now_ns)
+
+    def _block(self, place: Place, messages: list[Message]) -> EventBlock:
+        offsets = np.array([message.offset() for message in messages], dtype=np.int64)
+        record_ms = np.array([message.timestamp()[1] for message in messages], dtype=np.int64)
+        values = [message.value() for message in messages]
+        record_keys = [message.key() for message in messages]
+        decoded = self._decoder.decode(
+            values, record_keys, record_ms, lambda row: f"{place[0]}/{place[1]}/{offsets[row]}"
+        )
+        bad = {
+            why.position: BadRecord(
+                record_keys[why.position],
+                values[why.position],
+                messages[why.position].headers() or (),
+                why,
+            )
+            for why in decoded.bad
+        }
+        return block_of(decoded, offsets, record_keys, record_ms, bad)
+
+    def _add_frames(self, partition: int, messages: list[Message], now_ns: MonotonicNs) -> None:
+        frames: list[tuple[int, PredictionFrame]] = []
+        for message in messages:
+            try:
+                frames.append((message.offset(), decode_frame(message.value())))
+            except FrameError as error:
+                log.debug("predictions/%d/%d: %s", partition, message.offset(), error)
+                self._core.bad_frames["no frame"] += 1
+        self._core.add_frames(partition, frames, now_ns)
+        self._core.skip_frames(partition, messages[-1].offset() + 1)
+
+    def _recall(self, entities: Sequence[str]) -> list[LatestScore | None]:
+        name = self._settings.ensemble.name
+        found = self._cache.get_many(keys.latest_keys(name, entities))
+        return [decode_latest(value) for value in found]
+
+    # -- what goes out -----------------------------------------------------------------------
+
+    def _on_committed(self, outputs: Sequence[Output], took_s: float) -> None:
+        """On the outbox's thread."""
+        self._metrics.histogram(signals.COMMIT_SECONDS).observe(took_s)
+        name = self._settings.ensemble.name
+        latest = dict(entry for output in outputs for entry in output.latest)
+        if latest:
+            items = [
+                (key, encode_latest(score))
+                for key, score in zip(
+                    keys.latest_keys(name, list(latest)), latest.values(), strict=True
+                )
+            ]
+            self._cache.set_many(items, self._settings.cache.ttl_s)
+        for output in outputs:
+            self._observe(output)
+
+    def _observe(self, output: Output) -> None:
+        metrics = self._metrics
+        for rung, count in zip(RUNGS, output.fallbacks.tolist(), strict=True):
+            if count:
+                metrics.counter(signals.SCORED, rung).inc(count)
+        for _, bad in output.dead:
+            metrics.counter(signals.DEAD_LETTERS, bad.why.error).inc()
+        for model, count in zip(self._settings.models, output.missed.tolist(), strict=True):
+            if count:
+                metrics.counter(signals.MISSED, model.name).inc(count)
+        metrics.observe_many(signals.LATENCY_SECONDS, output.latency_ms / 1000)
+        metrics.observe_many(signals.JOIN_SECONDS, output.waited_ms / 1000)
+
+    def _report(self, now_ns: MonotonicNs) -> None:
+        """Health of every model, once a second."""
+        self._reported_ns = now_ns
+        wall_ms = self._clock.wall_ms()
+        metrics = self._metrics
+        metrics.gauge(signals.PENDING).set(
+            sum(self._core.pending(place) for place in self._core.places)
+        )
+        for reason, count in self._core.bad_frames.items():
+            metrics.counter(signals.BAD_FRAMES, reason).inc(count)
+        self._core.bad_frames.clear()
+        for report in self._core.report():
+            tally = report.tally
+            since_ms = wall_ms - (now_ns - report.since_ns) // NS_PER_MS
+            time, since = iso_from_wall_ms(np.array([wall_ms, since_ms]))
+            latency_ms = tally.latency_ns / tally.filled / NS_PER_MS if tally.filled else None
+            record = HealthRecord(
+                report.model,
+                report.state,
+                self._identity.slot,
+                time,
+                tally.answered,
+                tally.late,
+                tally.refused,
+                tally.missed,
+                latency_ms if latency_ms is None else round(latency_ms, 3),
+                since,
+            )
+            self._health_sink.produce(
+                self._settings.topics.health,
+                key=report.model.encode(),
+                value=msgspec.json.encode(record),
+            )
+            metrics.counter(signals.LATE, report.model).inc(tally.late)
+            for state in ("HEALTHY", "DEGRADED", "FAILED", "PROBING"):
+                here = float(state == report.state)
+                metrics.gauge(signals.MODEL_STATE, report.model, state).set(here)
+
+    # -- pace --------------------------------------------------------------------------------
+
+    def _balance(self) -> None:
+        """Pause inputs that have too much waiting, and predictions that run too far ahead."""
+        limit = self._settings.combiner.max_pending
+        blocked = self._outbox.uncommitted > limit
+        for place in self._core.places:
+            pending = self._core.pending(place)
+            self._pace(place, too_much=blocked or pending >= limit, enough=pending < limit // 2)
+            partition = place[1]
+            early = self._core.early(partition)
+            self._pace(
+                (self._settings.topics.predictions, partition),
+                too_much=early >= _EARLY_CELLS,
+                enough=early < _EARLY_CELLS // 2,
+            )
+
+    def _pace(self, place: Place, *, too_much: bool, enough: bool) -> None:
+        if too_much and place not in self._paused:
+            self._paused.add(place)
+            self._source.pause([place])
+        elif place in self._paused and enough and not too_much:
+            self._paused.discard(place)
+            if place[0] != self._settings.topics.predictions:
+                # What piled up in the meantime is backlog.
+                self._core.set_backlog(place, self._source.high_watermark(place))
+            self._source.resume([place])
+
+    # -- partitions come and go --------------------------------------------------------------
+
+    def _on_assign(self, partitions: Sequence[TopicPartition]) -> None:
+        self._paused.clear()
+        predictions = self._settings.topics.predictions
+        for partition in partitions:
+            place = (partition.topic, partition.partition)
+            if place[0] != predictions:
+                self._core.open(place, self._source.high_watermark(place))
+        log.info("%s owns %s", self._identity.member, sorted(self._core.places))
+
+    def _on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
+        if not self._outbox.drain(_DRAIN_S):
+            log.warning("gave partitions back with outcomes uncommitted; they will be repeated")
+        for partition in partitions:
+            self._core.close((partition.topic, partition.partition))
+
+    def _rewind(self, error: RewindError) -> None:
+        """Forget everything since the last commit, and read it again under a new producer."""
+        log.warning("going back to the committed offsets: %s", error)
+        if self._outbox.too_large:
+            self._dead_letter_bytes = SMALL_RECORD_BYTES
+        self._outbox.close(_DRAIN_S)
+        places = self._core.places
+        for place in places:
+            self._core.close(place)
+        self._source.seek_to_committed()
+        self._paused.clear()
+        for place in places:
+            self._core.open(place, self._source.high_watermark(place))
+        self._outbox = self._new_outbox()
+
+    def _close(self) -> None:
+        self._outbox.drain(_DRAIN_S)
+        self._outbox.close(_DRAIN_S)
+        self._source.close()
+        self._health_sink.close()
+        self._cache.close()
