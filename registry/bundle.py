@@ -49,7 +49,7 @@ def write_bundle(
     listed = {model.artefact.path: model.artefact for model in manifest.models}
     assert listed.keys() == artefacts.keys(), "the manifest must list exactly the artefacts"
     directory = directory.resolve()
-    _refuse_to_overwrite(directory, replace=replace)
+    check_free(directory, replace=replace)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
@@ -140,7 +140,12 @@ def artefact_of(path: str, data: bytes) -> Artefact:
     return Artefact(path, hashlib.sha256(data).hexdigest())
 
 
-def _refuse_to_overwrite(directory: Path, *, replace: bool) -> None:
+def check_free(directory: Path, *, replace: bool = False) -> None:
+    """Check that a bundle may be written here, before hours are spent on training it.
+
+    Raises:
+        BundleError: something is there that must not be overwritten.
+    """
     if not directory.exists():
         return
     if not directory.is_dir():
