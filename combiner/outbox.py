@@ -25,6 +25,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from combiner.core import Output, Place
 from combiner.window import BadRecord
+from streams.client import translated
 from streams.errors import BrokerError, EnsembleError, FencedError
 from streams.records import Headers, dead_letter_headers
 
@@ -36,12 +37,6 @@ _INIT_TIMEOUT_S = 30.0
 # A full librdkafka queue empties in milliseconds while the broker is there.
 _QUEUE_FULL_WAIT_S = 0.05
 
-_FENCED = {
-    KafkaError._FENCED,  # noqa: SLF001 -- the client's own name for it
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.FENCED_INSTANCE_ID,
-}
 _QUEUE_FULL = KafkaError._QUEUE_FULL  # noqa: SLF001 -- the client's own name for it
 # What any broker takes: the stock limit is 1 MiB for a record with its key and headers.
 SMALL_RECORD_BYTES = 900_000
@@ -142,7 +137,7 @@ class Outbox:
             producer = Producer(properties)
             producer.init_transactions(_INIT_TIMEOUT_S)
         except KafkaException as error:
-            raise _translated(error, "cannot begin transactions") from error
+            raise translated(error, "cannot begin transactions") from error
         return producer
 
     def _on_delivery(self, error: KafkaError | None, _message: object) -> None:
@@ -303,7 +298,7 @@ class Outbox:
 
     def _judged(self, error: KafkaException) -> EnsembleError:
         """What an error of the client means for this process."""
-        problem = _translated(error, "publishing failed")
+        problem = translated(error, "publishing failed")
         if isinstance(problem, FencedError):
             return problem
         if not self._config.transactional_id:
@@ -311,11 +306,3 @@ class Outbox:
         with contextlib.suppress(KafkaException):
             self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
         return RewindError(str(problem))
-
-
-def _translated(error: KafkaException, what: str) -> BrokerError:
-    reason = error.args[0]
-    text = f"{what}: {reason.str()}"
-    if reason.code() in _FENCED:
-        return FencedError(f"{text}; another process has this slot")
-    return BrokerError(text)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import TopicPartition
 
 from cache import keys
 from cache.latest import LatestScore, decode_latest, encode_latest
@@ -23,6 +23,7 @@ from combiner.outbox import SMALL_RECORD_BYTES, Outbox, OutboxConfig, RewindErro
 from combiner.window import BadRecord, EventBlock, block_of
 from registry.bundle import LoadedBundle
 from streams import signals
+from streams.columns import Columns, columns_of
 from streams.frames import FrameError, PredictionFrame, decode_frame
 from streams.instants import NS_PER_MS, Clock, MonotonicNs, iso_from_wall_ms
 from streams.mapping import decoder_of
@@ -157,7 +158,7 @@ class CombinerService:
             self._close()
 
     def _turn(self) -> None:
-        self._take_in(self._source.fetch(_FETCH_RECORDS, self._wait_s()))
+        self._take_in(columns_of(self._source.fetch(_FETCH_RECORDS, self._wait_s())))
         now_ns = self._clock.monotonic_ns()
         outputs = self._core.advance(now_ns, self._clock.wall_ms())
         if outputs:
@@ -184,50 +185,48 @@ class CombinerService:
 
     # -- what comes in -----------------------------------------------------------------------
 
-    def _take_in(self, messages: Sequence[Message]) -> None:
+    def _take_in(self, fetched: Sequence[Columns]) -> None:
         """Events first: an answer whose event is in the same fetch need not be held."""
-        groups: dict[Place, list[Message]] = {}
-        for message in messages:
-            groups.setdefault((message.topic(), message.partition()), []).append(message)
         now_ns = self._clock.monotonic_ns()
         predictions = self._settings.topics.predictions
-        for place, group in groups.items():
-            if place[0] != predictions:
-                self._core.add_events(place, self._block(place, group), now_ns)
-                self._metrics.counter(signals.EVENTS_SEEN).inc(len(group))
-        for place, group in groups.items():
-            if place[0] == predictions:
-                self._add_frames(place[1], group, now_ns)
+        for columns in fetched:
+            if columns.place[0] != predictions:
+                self._core.add_events(columns.place, self._block(columns), now_ns)
+                self._metrics.counter(signals.EVENTS_SEEN).inc(len(columns))
+        for columns in fetched:
+            if columns.place[0] == predictions:
+                self._add_frames(columns, now_ns)
 
-    def _block(self, place: Place, messages: list[Message]) -> EventBlock:
-        offsets = np.array([message.offset() for message in messages], dtype=np.int64)
-        record_ms = np.array([message.timestamp()[1] for message in messages], dtype=np.int64)
-        values = [message.value() for message in messages]
-        record_keys = [message.key() for message in messages]
+    def _block(self, columns: Columns) -> EventBlock:
+        where = "/".join(map(str, columns.place))
         decoded = self._decoder.decode(
-            values, record_keys, record_ms, lambda row: f"{place[0]}/{place[1]}/{offsets[row]}"
+            columns.values,
+            columns.keys,
+            columns.timestamps_ms,
+            lambda row: f"{where}/{columns.offsets[row]}",
         )
         bad = {
             why.position: BadRecord(
-                record_keys[why.position],
-                values[why.position],
-                messages[why.position].headers() or (),
+                columns.keys[why.position],
+                columns.values[why.position],
+                columns.headers(why.position),
                 why,
             )
             for why in decoded.bad
         }
-        return block_of(decoded, offsets, record_keys, record_ms, bad)
+        return block_of(decoded, columns.offsets, columns.keys, columns.timestamps_ms, bad)
 
-    def _add_frames(self, partition: int, messages: list[Message], now_ns: MonotonicNs) -> None:
+    def _add_frames(self, columns: Columns, now_ns: MonotonicNs) -> None:
+        partition = columns.place[1]
         frames: list[tuple[int, PredictionFrame]] = []
-        for message in messages:
+        for offset, value in zip(columns.offsets.tolist(), columns.values, strict=True):
             try:
-                frames.append((message.offset(), decode_frame(message.value())))
+                frames.append((offset, decode_frame(value)))
             except FrameError as error:
-                log.debug("predictions/%d/%d: %s", partition, message.offset(), error)
+                log.debug("predictions/%d/%d: %s", partition, offset, error)
                 self._core.bad_frames["no frame"] += 1
         self._core.add_frames(partition, frames, now_ns)
-        self._core.skip_frames(partition, messages[-1].offset() + 1)
+        self._core.skip_frames(partition, int(columns.offsets[-1]) + 1)
 
     def _recall(self, entities: Sequence[str]) -> list[LatestScore | None]:
         name = self._settings.ensemble.name

@@ -32,14 +32,14 @@ LAYERS: dict[str, set[str]] = {
 # docs/ARCHITECTURE.md shows the same table.
 MODULES: dict[str, tuple[str, str]] = {
     "streams": (
-        "errors instants features events frames records signals",
-        "settings metrics source sink admin app mapping embedded/*",
+        "errors instants features events frames records columns signals",
+        "settings client clock metrics source sink admin app mapping embedded/*",
     ),
     "registry": ("manifest", "bundle"),
     "workers": ("batching scoring protocol", "adapters/* loading agents service"),
     "combiner": (
         "join answers window core decision encoding health fallback calibration strategies/*",
-        "service outbox assembly",
+        "service outbox assembly process",
     ),
     "cache": (
         "keys breaker protocol latest",

@@ -1,0 +1,56 @@
+"""Fetched records by partition, as columns: the shape in which everything here works on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.records import Header
+
+Place = tuple[str, int]  # topic, partition
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Consecutive records of one partition.
+
+    `offsets` and `timestamps_ms` are int64[N]; a record without a timestamp has -1.
+    """
+
+    place: Place
+    offsets: NDArray[np.int64]
+    timestamps_ms: NDArray[np.int64]
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    messages: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def headers(self, row: int) -> Sequence[Header]:
+        """The headers of one record."""
+        return self.messages[row].headers() or ()
+
+
+def columns_of(messages: Sequence[Any]) -> list[Columns]:
+    """The records of each partition, partitions in the order of their first record.
+
+    Args:
+        messages: anything with the methods of a `confluent_kafka.Message`, and no errors.
+    """
+    groups: dict[Place, list[Any]] = {}
+    for message in messages:
+        groups.setdefault((message.topic(), message.partition()), []).append(message)
+    return [
+        Columns(
+            place,
+            np.array([message.offset() for message in group], dtype=np.int64),
+            np.array([message.timestamp()[1] for message in group], dtype=np.int64),
+            [message.key() for message in group],
+            [message.value() for message in group],
+            group,
+        )
+        for place, group in groups.items()
+    ]
