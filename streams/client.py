@@ -1,0 +1,162 @@
+"""What every Kafka client here has in common: its properties, and what its errors mean.
+
+Properties are librdkafka's own, under their own names. Ours come first, the user's on top; a few
+names carry the product's promises (who a client is, when it commits) and are not the user's.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from confluent_kafka import KafkaError, KafkaException
+
+from streams.errors import BrokerError, ConfigurationError, FencedError
+from streams.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+Properties = dict[str, object]
+
+FILE_PREFIX = "file:"
+
+# Who a client is, and when it commits: settings that would break what the product promises.
+_RESERVED = frozenset(
+    {"group.id", "group.instance.id", "transactional.id", "enable.auto.commit"}
+    | {"enable.partition.eof", "bootstrap.servers", "metadata.broker.list"}
+)
+
+_SHARED: Properties = {
+    # A broker that comes back is found at once, and not after the default ten seconds.
+    "reconnect.backoff.ms": 20,
+    "reconnect.backoff.max.ms": 500,
+    "socket.nagle.disable": True,
+}
+
+_FENCED = frozenset(
+    {
+        KafkaError._FENCED,  # noqa: SLF001 -- the client's own names
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.PRODUCER_FENCED,
+    }
+)
+# What a broker that restarts, or a group that finds itself anew, causes and the client heals.
+_PASSING = frozenset(
+    {
+        KafkaError._PARTITION_EOF,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._RESOLVE,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+    }
+)
+# Refused credentials: the client would try them again for ever, and nobody would know.
+_REJECTED = frozenset(
+    {
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
+        KafkaError._SSL,  # noqa: SLF001
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.UNSUPPORTED_SASL_MECHANISM,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+
+
+def shared_properties(kafka: KafkaSettings) -> Properties:
+    """What any client of this cluster needs, an admin client too.
+
+    Raises:
+        ConfigurationError: a property is reserved, or its file cannot be read.
+    """
+    return {
+        **_SHARED,
+        "logger": logging.getLogger("streams.kafka"),
+        "bootstrap.servers": kafka.bootstrap_servers,
+        **user_properties(kafka.properties, "kafka.properties"),
+    }
+
+
+def user_properties(properties: Mapping[str, object], place: str) -> Properties:
+    """The user's properties, with `file:PATH` replaced by what the file holds.
+
+    Raises:
+        ConfigurationError: a property is reserved, or its file cannot be read.
+    """
+    result: Properties = {}
+    for name, value in properties.items():
+        if name in _RESERVED:
+            raise ConfigurationError(
+                f"{place}.{name}", "is set by this product; expected it to be left out"
+            )
+        result[name] = _from_file(value, f"{place}.{name}")
+    return result
+
+
+def _from_file(value: object, place: str) -> object:
+    if not (isinstance(value, str) and value.startswith(FILE_PREFIX)):
+        return value
+    path = Path(value.removeprefix(FILE_PREFIX))
+    try:
+        # Editors and secret mounts end a file with a newline that is no part of the secret.
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(place, f"cannot read {path}: {error}") from error
+
+
+def misconfigured(error: Exception) -> ConfigurationError:
+    """What a client's constructor raises when it does not accept a property."""
+    reason = error.args[0] if error.args else error
+    text = reason.str() if isinstance(reason, KafkaError) else str(reason)
+    return ConfigurationError("kafka", f"the Kafka client refuses its properties: {text}")
+
+
+def is_passing(error: KafkaError) -> bool:
+    """Whether the client gets over it by itself."""
+    return not error.fatal() and error.code() in _PASSING
+
+
+def translated(error: KafkaException | KafkaError, what: str) -> BrokerError:
+    """Our error for one of the client's."""
+    reason = error.args[0] if isinstance(error, KafkaException) else error
+    if not isinstance(reason, KafkaError):
+        return BrokerError(f"{what}: {reason}")
+    if reason.code() in _FENCED:
+        return FencedError(f"{what}: {reason.str()}; another process has this slot")
+    return BrokerError(f"{what}: {reason.str()}")
+
+
+class Watch:
+    """Listens to a client's background errors; `check` raises what will not pass."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._failure: BrokerError | None = None
+
+    def on_error(self, error: KafkaError) -> None:
+        """The client's `error_cb`; also for whatever else has no caller to raise to."""
+        if error.fatal() or error.code() in _REJECTED | _FENCED:
+            self.fail(translated(error, self._what))
+        else:
+            log.warning("%s: %s", self._what, error.str())
+
+    def fail(self, failure: BrokerError) -> None:
+        """Remember the first failure."""
+        self._failure = self._failure or failure
+
+    def check(self) -> None:
+        """Raise the failure, if there was one; it stays."""
+        if self._failure is not None:
+            raise self._failure
