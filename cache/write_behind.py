@@ -105,7 +105,6 @@ class WriteBehind:
         with self._changed:
             self._abandoned = True
             left = len(self._pending) + len(self._in_flight)
-            self._pending.clear()
         if left:
             self._observer.dropped(left)
         self._store.close()

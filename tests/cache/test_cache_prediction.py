@@ -51,8 +51,16 @@ def test_the_missing_distinct_rows_are_computed_in_one_call() -> None:
     assert len(model.asked) == 2
 
 
+class Slow(Summing):
+    """Leaves others the time to come in between."""
+
+    def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        threading.Event().wait(0.05)
+        return super().predict(matrix)
+
+
 def test_a_burst_of_one_row_costs_one_row_of_work() -> None:
-    model = Summing()
+    model = Slow()
     cached = CachedModel(model, memory(), ttl_s=60)
     burst = np.full((500, 3), 2.0)
     start = threading.Barrier(4)
