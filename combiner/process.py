@@ -55,7 +55,8 @@ def run_combiner(
         timeout_ms=settings.cache.timeout_ms,
         max_entries=settings.cache.max_entries,
         breaker=BreakerConfig(
-            settings.cache.breaker_failures, settings.cache.breaker_cool_down_ms
+            failures=settings.cache.breaker_failures,
+            cool_down_ms=settings.cache.breaker_cool_down_ms,
         ),
         clock=clock,
         observer=_CountedCache(metrics, "latest"),
