@@ -260,10 +260,10 @@ class DeadlineJoin:
         answers.filled = count
         answers.latency_ns = count * now_ns - int(self._seen_ns[rows].sum())
         answers.late = self._settled_among(rows)
-        where = _indices(rows) if cells.reasons else rows
+        where = _indices(rows) if cells.reasons else np.empty(0)
         for position, reason in cells.reasons.items():
-            assert isinstance(where, np.ndarray)
-            if where[position] >= self._head:
+            # Anybody may write a reason beside a score: it would never be read.
+            if where[position] >= self._head and np.isnan(cells.scores[position]):
                 self._reasons[(self._base + int(where[position]), member)] = reason
 
     def _settled_among(self, rows: slice | Ints) -> int:
