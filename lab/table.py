@@ -116,8 +116,10 @@ def infer_schema(table: Table, exclude: Collection[str] = ()) -> FeatureSchema:
     not required. Left out are columns without any value, and text that hardly ever comes twice.
 
     Raises:
-        DataError: nothing is left.
+        DataError: an excluded column does not exist, or nothing is left.
     """
+    for name in exclude:
+        table.column(name)
     found = [_feature(table, name) for name in table.columns if name not in exclude]
     features = tuple(feature for feature in found if feature is not None)
     if not features:

@@ -164,8 +164,6 @@ def train(
     members = members_named(None) if members is None else members
     names = [member.name for member in members]
     reserved = {label} if id is None else {label, id}
-    for name in reserved:
-        table.column(name)
     truth = labels(table, label)
     schema = infer_schema(table, exclude=reserved)
     matrix = encode(table, schema)

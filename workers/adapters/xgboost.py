@@ -36,6 +36,10 @@ def load(
     from xgboost import Booster
     from xgboost.core import XGBoostError
 
+    # Some malformed input ends the native parser and the process with it: the hash of the file is
+    # what protects against that, and this against an empty file.
+    if not (data.startswith(b"{") and data.endswith(b"}")):
+        raise BundleError("no XGBoost model: it is not one UBJ object")
     booster = Booster()
     try:
         booster.load_model(bytearray(data))

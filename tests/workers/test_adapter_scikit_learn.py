@@ -1,0 +1,162 @@
+"""What only the scikit-learn adapter can do wrong: trust, versions, and its plain forms."""
+
+import io
+import json
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+
+from lab.members import one_thread
+from streams.errors import BundleError
+from workers.adapters import scikit_learn
+
+RANDOM = np.random.default_rng(0)
+MATRIX = RANDOM.normal(size=(300, 4))
+MATRIX[:, 3] = RANDOM.integers(0, 3, 300)
+LABELS = (MATRIX[:, 0] + MATRIX[:, 3] > 1).astype(np.int64)
+
+
+def load(data: bytes):
+    return scikit_learn.load(data, name="m", version="v", minimum=0.0, maximum=1.0)
+
+
+class Stranger(ClassifierMixin, BaseEstimator):
+    def fit(self, matrix, labels):
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def predict_proba(self, matrix):
+        return np.full((len(matrix), 2), 0.5)
+
+
+def test_a_type_that_is_not_trusted_is_named_and_not_loaded() -> None:
+    data = scikit_learn.save(Stranger().fit(MATRIX, LABELS))
+    with pytest.raises(BundleError, match=r"not trusted: .*test_adapter_scikit_learn\.Stranger"):
+        load(data)
+
+
+def test_a_function_hidden_in_a_pipeline_is_not_trusted() -> None:
+    hidden = FunctionTransformer(np.vectorize)
+    pipeline = Pipeline([("f", hidden), ("m", LogisticRegression().fit(MATRIX, LABELS))])
+    with pytest.raises(BundleError, match="not trusted"):
+        load(scikit_learn.save(pipeline))
+
+
+def test_another_version_of_scikit_learn_is_refused(monkeypatch) -> None:
+    model = LogisticRegression().fit(MATRIX, LABELS)
+    monkeypatch.setattr("sklearn.base.__version__", "1.2.3")
+    data = scikit_learn.save(model)
+    monkeypatch.undo()
+    with pytest.raises(BundleError, match=r"saved by scikit-learn 1\.2\.3"):
+        load(data)
+
+
+def test_only_binary_classifiers_are_taken() -> None:
+    three = LogisticRegression().fit(MATRIX, RANDOM.integers(0, 3, 300))
+    with pytest.raises(BundleError, match="LogisticRegression is no binary classifier"):
+        load(scikit_learn.save(three))
+    with pytest.raises(BundleError, match="StandardScaler is no binary classifier"):
+        load(scikit_learn.save(StandardScaler().fit(MATRIX)))
+
+
+def test_the_file_says_nothing_about_memory_or_time() -> None:
+    data = scikit_learn.save(RandomForestClassifier(5, random_state=0).fit(MATRIX, LABELS))
+    again = scikit_learn.save(RandomForestClassifier(5, random_state=0).fit(MATRIX, LABELS))
+    assert data == again
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert json.loads(archive.read("schema.json"))["__class__"] == "RandomForestClassifier"
+
+
+def columns(**changes) -> ColumnTransformer:
+    """Preparation whose parts have plain forms, unless `changes` takes one away."""
+    numbers = Pipeline(
+        [("i", SimpleImputer(**changes.pop("imputer", {}))), ("s", StandardScaler())]
+    )
+    one_hot = OneHotEncoder(
+        **{"handle_unknown": "ignore", "sparse_output": False, **changes.pop("one_hot", {})}
+    )
+    return ColumnTransformer(
+        [("numbers", numbers, [0, 1, 2]), ("categories", one_hot, [3])], **changes
+    )
+
+
+@pytest.mark.parametrize(
+    "preparation",
+    [
+        columns(),
+        columns(imputer={"add_indicator": True}),
+        columns(one_hot={"drop": "first"}),
+        columns(one_hot={"max_categories": 2}),
+        columns(one_hot={"sparse_output": True}, sparse_threshold=1.0),
+        columns(transformer_weights={"numbers": 2.0}),
+        columns(remainder="passthrough"),
+        ColumnTransformer([("numbers", "passthrough", [0, 1])]),
+        ColumnTransformer([("numbers", StandardScaler(), slice(0, 2)), ("rest", "drop", [2, 3])]),
+        StandardScaler(with_mean=False),
+        StandardScaler(with_std=False),
+        "passthrough",
+    ],
+    ids=str,
+)
+def test_preparation_is_the_same_with_and_without_a_plain_form(preparation) -> None:
+    pipeline = Pipeline([("prepare", preparation), ("model", LogisticRegression(max_iter=1000))])
+    pipeline.fit(MATRIX, LABELS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # an unknown category under `drop`
+        np.testing.assert_allclose(
+            load(scikit_learn.save(pipeline)).predict(MATRIX),
+            pipeline.predict_proba(MATRIX)[:, 1],
+            rtol=1e-12,
+        )
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
+@pytest.mark.parametrize("hidden", [(), (5,), (6, 4, 3)])
+def test_neural_networks_of_every_form(activation: str, hidden: tuple[int, ...]) -> None:
+    with one_thread():
+        model = MLPClassifier(hidden, activation=activation, max_iter=5, random_state=0)
+        model.fit(MATRIX, LABELS)
+    np.testing.assert_allclose(
+        load(scikit_learn.save(model)).predict(MATRIX),
+        model.predict_proba(MATRIX)[:, 1],
+        rtol=1e-12,
+    )
+
+
+@pytest.fixture(scope="module")
+def forest():
+    holed = MATRIX.copy()
+    holed[RANDOM.random(holed.shape) < 0.2] = np.nan
+    model = RandomForestClassifier(25, random_state=3).fit(holed, LABELS)
+    return model, load(scikit_learn.save(model))
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(
+        st.tuples(*[st.floats(-1e9, 1e9) | st.just(float("nan"))] * 4), min_size=1, max_size=20
+    )
+)
+def test_a_forest_gives_exactly_what_predict_proba_gives(forest, rows) -> None:
+    model, loaded = forest
+    matrix = np.array(rows)
+    np.testing.assert_array_equal(loaded.predict(matrix), model.predict_proba(matrix)[:, 1])
+
+
+def test_a_forest_takes_numbers_beyond_float32(forest) -> None:
+    _, loaded = forest
+    enormous = loaded.predict(np.full((1, 4), 1e300))
+    np.testing.assert_array_equal(enormous, loaded.predict(np.full((1, 4), 1e30)))
