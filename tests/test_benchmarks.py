@@ -1,0 +1,43 @@
+"""Benchmarks that nobody runs rot: each runs at toy size with every test run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT_S = 120
+# What needs a broker or a Redis is measured by hand.
+NEEDS_SERVER = re.compile(
+    r"^\s*(from|import) (confluent_kafka|redis|streams\.(embedded|source|sink|admin|app))",
+    re.MULTILINE,
+)
+
+
+def runnable() -> list[str]:
+    sources = {path.name: path.read_text() for path in (ROOT / "benchmarks").glob("*.py")}
+    return sorted(
+        name
+        for name, source in sources.items()
+        if "--smoke" in source and not NEEDS_SERVER.search(source)
+    )
+
+
+def test_the_benchmarks_are_found() -> None:
+    assert "join.py" in runnable()
+
+
+@pytest.mark.parametrize("name", runnable())
+def test_a_benchmark_runs_at_toy_size(name: str) -> None:
+    run = subprocess.run(
+        [sys.executable, f"benchmarks/{name}", "--smoke"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip()
