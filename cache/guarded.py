@@ -15,9 +15,12 @@ from cache.protocol import SILENT, CacheObserver, Operation, ScoreCache
 from streams.errors import CacheError
 from streams.instants import Clock
 
-# How long the front may answer instead of the store: what another process has stored in the
-# meantime is not seen for so long. Long enough to bridge a restart of the store.
+# How long the front may answer with what was written here: what another process has stored in
+# the meantime is not seen for so long. Long enough to bridge a restart of the store.
 FRONT_TTL_S = 60
+# The same for what was read from the store. How long it has still to live there is not known, and
+# it must not live much longer here; a burst is over within so long.
+READ_TTL_S = 1
 
 
 class _Gate:
@@ -65,7 +68,7 @@ class GuardedCache:
         clock: for the breakers.
         front: a store that cannot fail (`MemoryStore`), asked first and told everything;
             None for no front. Closed with this.
-        front_ttl_s: how long the front may answer instead of the store.
+        front_ttl_s: how long the front may answer with what was written through this cache.
         observer: is told of hits, misses, failures and the breakers' states.
     """
 
@@ -109,7 +112,7 @@ class GuardedCache:
                 values[at] = value
             if front is not None:
                 fresh = [(keys[at], value) for at in missing if (value := values[at]) is not None]
-                front.set_many(fresh, self._front_ttl_s)
+                front.set_many(fresh, READ_TTL_S)
         misses = values.count(None)
         self._observer.looked_up(len(values) - misses, misses)
         return values
