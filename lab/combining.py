@@ -85,6 +85,6 @@ def _fit_subset(mask: str, logits: Floats, labels: Labels) -> StackingFit:
 
     present = [i for i, digit in enumerate(mask) if digit == "1"]
     # Newton's method: exact in a few steps where rows are many and columns few.
-    model = LogisticRegression(C=STACKING_C, solver="newton-cholesky")
+    model = LogisticRegression(C=STACKING_C, solver="newton-cholesky", tol=1e-8)
     model.fit(logits[:, present], labels)
     return StackingFit(float(model.intercept_[0]), tuple(model.coef_[0].tolist()))

@@ -114,7 +114,8 @@ def _neural_network(schema: FeatureSchema, seed: int, matrix: Matrix, labels: La
         hidden_layer_sizes=(32, 16),
         alpha=1e-3,
         batch_size=min(256, len(labels)),
-        early_stopping=True,
+        # A tenth of fewer rows is too few to tell when to stop.
+        early_stopping=len(labels) >= 1000,
         n_iter_no_change=5,
         max_iter=40,
         random_state=seed,

@@ -95,7 +95,8 @@ def read_table(path: Path) -> Table:
 def write_csv(table: Table, path: Path) -> None:
     """Write all columns; gzip if the name ends in `.gz`. The same table gives the same bytes."""
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    # Lines end as RFC 4180 says; with a bare line feed a carriage return in a cell is not quoted.
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(table.columns)
     cells = [_texts(column).to_pylist() for column in table.columns.values()]
     writer.writerows(zip(*cells, strict=True))
