@@ -1,5 +1,7 @@
 """Weighted majority vote: each member says yes or no, and the score is the share of yes."""
 
+import numpy as np
+
 from combiner.strategies.protocol import Bools, Floats
 from combiner.strategies.weighted_mean import present_weights
 
@@ -27,7 +29,8 @@ class MajorityVote:
 
     def combine(self, scores: Floats, present: Bools) -> Floats:
         """float64[N]: share of yes, from 0 to 1."""
-        total: Floats = self.contributions(scores, present).sum(axis=1)
+        # Six times 1/12 is less than one half to a computer: rounding must not break a tie.
+        total: Floats = np.round(self.contributions(scores, present).sum(axis=1), 12)
         return total
 
     def contributions(self, scores: Floats, present: Bools) -> Floats:
