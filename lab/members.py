@@ -41,7 +41,11 @@ _ENDINGS: dict[ModelFormat, str] = {"scikit-learn": "skops", "xgboost": "ubj", "
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Numpy's matrix products on one thread, and no word about a fit that stopped early."""
+    """Numpy's and scipy's algebra on one thread, and no word about a fit that stopped early.
+
+    How many threads share a sum decides in which order it is added up, and so its last digit.
+    """
+    import scipy.linalg  # noqa: F401 - only what is loaded can be told
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 

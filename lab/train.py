@@ -144,6 +144,7 @@ def train_bundle(
     )
 
 
+@one_thread()
 def train(
     table: Table,
     label: str,
@@ -169,12 +170,11 @@ def train(
     matrix = encode(table, schema)
     learn, held = _split(truth, holdout, folds, seed, table.source)
     golden = _golden_rows(matrix[learn], schema, seed)
-    with one_thread():
-        out_of_fold, finals = _fit_all(
-            members, schema, matrix[learn], truth[learn], folds=folds, seed=seed, progress=progress
-        )
-        answers = _score_all(finals, golden)
-        held_scores = _score_all(finals, matrix[held])
+    out_of_fold, finals = _fit_all(
+        members, schema, matrix[learn], truth[learn], folds=folds, seed=seed, progress=progress
+    )
+    answers = _score_all(finals, golden)
+    held_scores = _score_all(finals, matrix[held])
     calibrations = {
         name: fit_calibration(out_of_fold[:, i], truth[learn]) for i, name in enumerate(names)
     }

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
 
 from lab.members import MEMBERS, members_named
 from lab.metrics import calibration_error, evaluate
@@ -134,6 +135,16 @@ def test_the_same_data_and_seed_give_the_same_bundle(trained, data: Path, tmp_pa
         if path.is_file():
             twin = again.bundle.directory / path.relative_to(trained.bundle.directory)
             assert path.read_bytes() == twin.read_bytes()
+
+
+def test_the_number_of_cores_changes_nothing(data: Path, tmp_path: Path, monkeypatch) -> None:
+    versions = set()
+    for cores in (1, 5):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        with threadpool_limits(cores):
+            trained = train_bundle(data, "bought", "customer", tmp_path / str(cores))
+        versions.add(trained.bundle.version)
+    assert len(versions) == 1
 
 
 def test_another_seed_gives_another_bundle(data: Path, tmp_path: Path) -> None:
