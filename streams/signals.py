@@ -29,6 +29,9 @@ EVENTS_FETCHED = Signal("ensemble_worker_events_total", "counter", "Events read"
 BAD_SKIPPED = Signal(
     "ensemble_worker_bad_events_total", "counter", "Bad events left to the combiner", ("worker",)
 )
+BAD_CONTROL = Signal(
+    "ensemble_worker_bad_control_total", "counter", "Control records not understood", ("worker",)
+)
 PREDICTIONS = Signal(
     "ensemble_predictions_total", "counter", "Events scored by a model", ("model",)
 )

@@ -1,0 +1,151 @@
+"""From record batches that wait to one micro-batch, and back to who asked.
+
+A mailbox has no timer: whoever is free takes what waits, up to a limit of rows. A lone event is
+taken alone and at once; while a model is busy, events gather and the next batch is larger, until
+the model keeps up.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A first batch of a model nobody has timed; 2 s at 60 ms a row, which is a slow model.
+FIRST_LIMIT = 32
+# A call that takes longer is made smaller: others wait behind it, and a watchdog must be able to
+# tell a large batch from a hung model.
+LONG_CALL_NS = 250_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordBatch:
+    """Decoded events of one partition.
+
+    Attributes:
+        topic: the input topic.
+        partition: the input partition.
+        offsets: int64[N], ascending.
+        matrix: float64[N, F]; shared by all models, so nobody may write to it.
+        received_ns: monotonic instant at which the events were fetched.
+        ticket: what the commit tracker knows the batch by.
+    """
+
+    topic: str
+    partition: int
+    offsets: NDArray[np.int64]
+    matrix: NDArray[np.float64]
+    received_ns: int
+    ticket: int
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def split(self, rows: int) -> tuple["RecordBatch", "RecordBatch"]:
+        """The first `rows` rows and the others, without copying."""
+        assert 0 < rows < len(self), (rows, len(self))
+        return self._part(slice(None, rows)), self._part(slice(rows, None))
+
+    def _part(self, rows: slice) -> "RecordBatch":
+        return RecordBatch(
+            self.topic,
+            self.partition,
+            self.offsets[rows],
+            self.matrix[rows],
+            self.received_ns,
+            self.ticket,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MicroBatch:
+    """What one model call is about: one matrix, and the record batches it was made of.
+
+    Attributes:
+        parts: the record batches, in the order of their rows.
+        matrix: float64[N, F], read-only; for a single part that part's own.
+    """
+
+    parts: tuple[RecordBatch, ...]
+    matrix: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    @property
+    def received_ns(self) -> int:
+        """When the event that has waited longest was fetched."""
+        return min(part.received_ns for part in self.parts)
+
+    def by_place(self) -> Iterator[tuple[list[RecordBatch], NDArray[np.int64]]]:
+        """For each partition its parts, and int64[M], which rows of the matrix are theirs."""
+        groups: dict[tuple[str, int], tuple[list[RecordBatch], list[NDArray[np.int64]]]] = {}
+        begin = 0
+        for part in self.parts:
+            parts, rows = groups.setdefault((part.topic, part.partition), ([], []))
+            parts.append(part)
+            rows.append(np.arange(begin, begin + len(part)))
+            begin += len(part)
+        for parts, rows in groups.values():
+            yield parts, rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+
+class Mailbox:
+    """What waits for one model, in the order of arrival."""
+
+    def __init__(self) -> None:
+        self._batches: deque[RecordBatch] = deque()
+        self._rows = 0
+
+    def __len__(self) -> int:
+        """Rows that wait."""
+        return self._rows
+
+    def put(self, batch: RecordBatch) -> None:
+        """Add a batch at the end; one without rows is nothing."""
+        if len(batch):
+            self._batches.append(batch)
+            self._rows += len(batch)
+
+    def take(self, max_rows: int) -> MicroBatch:
+        """Up to `max_rows` of the rows that have waited longest; a long batch is split."""
+        assert self._batches, "nothing waits"
+        assert max_rows > 0, max_rows
+        parts: list[RecordBatch] = []
+        room = max_rows
+        while room and self._batches:
+            batch = self._batches.popleft()
+            if len(batch) > room:
+                batch, rest = batch.split(room)
+                self._batches.appendleft(rest)
+            parts.append(batch)
+            room -= len(batch)
+        self._rows -= max_rows - room
+        matrix = parts[0].matrix
+        if len(parts) > 1:
+            matrix = np.concatenate([part.matrix for part in parts])
+        else:
+            matrix = matrix.view()
+        matrix.flags.writeable = False
+        return MicroBatch(tuple(parts), matrix)
+
+
+class BatchLimit:
+    """How many rows a call may have, from how long calls take.
+
+    A fast model is soon given `max_rows`; one that needs milliseconds for each row gets batches
+    that take about `LONG_CALL_NS`.
+    """
+
+    def __init__(self, max_rows: int) -> None:
+        assert max_rows > 0, max_rows
+        self._max_rows = max_rows
+        self.rows = min(FIRST_LIMIT, max_rows)
+
+    def observe(self, rows: int, took_ns: int) -> None:
+        """Learn from a call of so many rows."""
+        if took_ns > LONG_CALL_NS:
+            self.rows = max(1, min(self.rows, rows) // 2)
+        elif rows >= self.rows and took_ns < LONG_CALL_NS // 4:
+            self.rows = min(self.rows * 2, self._max_rows)

@@ -1,0 +1,243 @@
+"""The thread that reads: fetch, decode, hand over, and commit what all models have answered.
+
+Everything that concerns the consumer happens here, so that positions need no lock. The models'
+threads only leave notes of what the broker acknowledged.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from confluent_kafka import Message, TopicPartition
+
+from streams import signals
+from streams.errors import BrokerError, FencedError
+from streams.events import EventDecoder
+from streams.instants import NS_PER_MS, Clock
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.sink import Sink
+from streams.source import Place, Source
+from workers.agents import Delivery
+from workers.batching import RecordBatch
+from workers.lane import Lane
+from workers.tracking import CommitTracker
+
+log = logging.getLogger(__name__)
+
+COMMIT_INTERVAL_MS = 200
+# How long an idle turn lasts at most: acknowledgements, commits and shutdown are never later.
+_IDLE_WAIT_S = 0.05
+_BLOCKED_WAIT_S = 0.005
+# While models catch up, records wait in the client: pausing would throw them away and fetch them
+# again. Longer than this, and the consumer must be served or a rebalance waits for us.
+_PAUSE_AFTER_MS = 1000
+# A call that lasts so long is no busy model any more.
+STUCK_MS = 1000
+# What the group waits for when a partition moves.
+_REVOKE_DRAIN_MS = 2000
+_STOP_DRAIN_MS = 5000
+_FLUSH_TIMEOUT_S = 2.0
+# Tickets of single events while no model answers: minutes at hundreds of events per second.
+_MAX_TICKETS = 100_000
+
+
+class Feed:
+    """Reads the inputs for all lanes of a process.
+
+    Args:
+        settings: the configuration.
+        worker: its name there, which with the ensemble's names the consumer group.
+        slot: a name that stays the same over restarts and that no other process of this worker
+            has; empty for a member that the group forgets.
+        decoder: from records to rows.
+        lanes: one for each model.
+        acknowledged: where (ticket, rows) that the broker has are noted, by any thread.
+        sink: polled here, for these notes.
+        deliver: gives batches to the agents.
+        metrics: where signals go.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        worker: str,
+        slot: str,
+        decoder: EventDecoder,
+        lanes: Sequence[Lane],
+        acknowledged: deque[list[tuple[int, int]]],
+        sink: Sink,
+        deliver: Callable[[Sequence[Delivery]], None],
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.ready = False
+        self._worker = worker
+        self._tuning = settings.worker
+        self._decoder = decoder
+        self._lanes = lanes
+        self._acknowledged = acknowledged
+        self._sink = sink
+        self._deliver = deliver
+        self._metrics = metrics
+        self._clock = clock
+        self._tracker = CommitTracker()
+        self._places: set[Place] = set()
+        self._committed_ns = 0
+        self._stuck_ns = min(STUCK_MS, self._tuning.hang_ms // 2) * NS_PER_MS
+        self._blocked_since_ns: int | None = None
+        self._paused = False
+        group = f"{settings.ensemble.name}.worker.{worker}"
+        self._source = Source(
+            settings.kafka,
+            group=group,
+            instance=f"{group}.{slot}" if slot else "",
+            topics=settings.topics.inputs,
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+        )
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Read until `stop` is set; then let the models finish, commit and leave the group.
+
+        Raises:
+            BrokerError, FencedError: the process should end and be started again.
+        """
+        try:
+            while not stop.is_set():
+                self._turn()
+            self.ready = False
+            if not self._settle(_STOP_DRAIN_MS):
+                log.warning("leaving with events unanswered; they will be read again")
+            self._sink.flush(_FLUSH_TIMEOUT_S)
+        finally:
+            self.ready = False
+            self._source.close()
+
+    def _turn(self) -> None:
+        self._commit_if_due()
+        if self._is_blocked():
+            return
+        messages = self._source.fetch(self._tuning.fetch_records, _IDLE_WAIT_S)
+        if messages:
+            self._hand_over(self._batches(messages))
+
+    def _is_blocked(self) -> bool:
+        """Whether models that make progress have enough to do; waits a little if so."""
+        limit = self._tuning.max_backlog
+        enough = len(self._tracker) >= _MAX_TICKETS or any(
+            lane.backlog_rows > limit and not self._is_stuck(lane) for lane in self._lanes
+        )
+        if not enough:
+            self._blocked_since_ns = None
+            self._pause(paused=False)
+            return False
+        now_ns = self._clock.monotonic_ns()
+        self._blocked_since_ns = self._blocked_since_ns or now_ns
+        if now_ns - self._blocked_since_ns > _PAUSE_AFTER_MS * NS_PER_MS:
+            self._pause(paused=True)
+            return False
+        self._sink.poll(_BLOCKED_WAIT_S)
+        return True
+
+    def _is_stuck(self, lane: Lane) -> bool:
+        return lane.busy_ns() > self._stuck_ns
+
+    def _pause(self, *, paused: bool) -> None:
+        if paused != self._paused:
+            self._paused = paused
+            (self._source.pause if paused else self._source.resume)(self._places)
+
+    # -- events ------------------------------------------------------------------------------
+
+    def _batches(self, messages: list[Message]) -> list[RecordBatch]:
+        """One record batch for each partition of a fetch."""
+        received_ns = self._clock.monotonic_ns()
+        groups: dict[Place, list[Message]] = {}
+        for message in messages:
+            place = (message.topic() or "", message.partition() or 0)
+            groups.setdefault(place, []).append(message)
+        self._metrics.counter(signals.EVENTS_FETCHED, self._worker).inc(len(messages))
+        return [self._batch(place, group, received_ns) for place, group in groups.items()]
+
+    def _batch(self, place: Place, messages: list[Message], received_ns: int) -> RecordBatch:
+        offsets = np.array([message.offset() for message in messages], dtype=np.int64)
+        # Ids, entities and times are the combiner's business; only their absence matters here.
+        decoded = self._decoder.decode(
+            [message.value() for message in messages],
+            [None] * len(messages),
+            np.zeros(len(messages), dtype=np.int64),
+            lambda _row: "-",
+        )
+        if decoded.bad:
+            self._metrics.counter(signals.BAD_SKIPPED, self._worker).inc(len(decoded.bad))
+        answers = len(decoded.positions) * len(self._lanes)
+        ticket = self._tracker.open(place, int(offsets[-1]) + 1, answers)
+        return RecordBatch(*place, offsets[decoded.positions], decoded.matrix, received_ns, ticket)
+
+    def _hand_over(self, batches: list[RecordBatch]) -> None:
+        deliveries: list[Delivery] = []
+        for batch in batches:
+            if not len(batch):
+                continue
+            for lane in self._lanes:
+                if lane.backlog_rows > self._tuning.max_backlog and self._is_stuck(lane):
+                    lane.shed(batch)
+                else:
+                    lane.enter(len(batch))
+                    deliveries.append((lane, batch))
+        if deliveries:
+            self._deliver(deliveries)
+
+    # -- positions ---------------------------------------------------------------------------
+
+    def _take_acknowledgements(self, timeout_s: float = 0.0) -> None:
+        self._sink.poll(timeout_s)
+        while self._acknowledged:
+            for ticket, rows in self._acknowledged.popleft():
+                self._tracker.acknowledge(ticket, rows)
+
+    def _commit_if_due(self) -> None:
+        self._take_acknowledgements()
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._committed_ns >= COMMIT_INTERVAL_MS * NS_PER_MS:
+            self._committed_ns = now_ns
+            self._source.commit(self._tracker.take_positions())
+
+    def _settle(self, timeout_ms: int) -> bool:
+        """Wait for the models that make progress, and commit; whether all is answered."""
+        give_up_ns = self._clock.monotonic_ns() + timeout_ms * NS_PER_MS
+        while len(self._tracker) and self._clock.monotonic_ns() < give_up_ns:
+            waited_for = [lane for lane in self._lanes if lane.backlog_rows]
+            if waited_for and all(self._is_stuck(lane) for lane in waited_for):
+                break
+            self._take_acknowledgements(_BLOCKED_WAIT_S)
+        self._take_acknowledgements()
+        try:
+            self._source.commit(self._tracker.take_positions(), asynchronous=False)
+        except FencedError:
+            raise
+        except BrokerError as error:
+            # Partitions that were lost rather than given back are somebody else's already.
+            log.warning("some events will be read again: %s", error)
+        return not len(self._tracker)
+
+    # -- partitions come and go --------------------------------------------------------------
+
+    def _on_assign(self, partitions: Sequence[TopicPartition]) -> None:
+        self._places |= {(partition.topic, partition.partition) for partition in partitions}
+        self._paused = False
+        self.ready = True
+        log.info("%s reads %s", self._worker, sorted(self._places))
+
+    def _on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
+        self._settle(_REVOKE_DRAIN_MS)
+        for partition in partitions:
+            place = (partition.topic, partition.partition)
+            self._places.discard(place)
+            self._tracker.forget(place)

@@ -1,0 +1,176 @@
+"""One model's way: from micro-batches to frames on the predictions topic, on a thread of its own.
+
+Three threads meet here. The feed counts rows in, the model's thread scores and counts them out,
+the event loop watches. Each field has one writer.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams import signals
+from streams.frames import PredictionFrame, Timing, encode_frame
+from streams.instants import NS_PER_MS, Clock
+from streams.metrics import Metrics
+from streams.sink import Sink
+from workers.batching import BatchLimit, Mailbox, MicroBatch, RecordBatch
+from workers.protocol import Model
+from workers.scoring import Scores, kind_of, refused, score
+
+log = logging.getLogger(__name__)
+
+# A refusal of 200 characters for each event keeps a frame below the broker's 1 MB default.
+FRAME_ROWS = 2000
+PAUSED = "paused"
+OVERLOADED = "overloaded"
+
+_SECONDS_PER_NS = 1e-9
+
+# (ticket, rows) that the broker has taken over.
+Acknowledge = Callable[[list[tuple[int, int]]], None]
+
+
+class Lane:
+    """A model, what waits for it, and where its answers go.
+
+    Args:
+        model: who answers.
+        topic: the predictions topic.
+        sink: the door to it.
+        max_rows: rows of a micro-batch at most.
+        acknowledge: told what the broker has, from whichever thread polls the sink.
+        metrics: where signals go.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        topic: str,
+        sink: Sink,
+        max_rows: int,
+        acknowledge: Acknowledge,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.model = model
+        self.mailbox = Mailbox()
+        self.limit = BatchLimit(max_rows)
+        self.paused = False
+        self._topic = topic
+        self._sink = sink
+        self._acknowledge = acknowledge
+        self._metrics = metrics
+        self._clock = clock
+        self._entered_rows = 0
+        self._left_rows = 0
+        self._busy_since_ns: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def backlog_rows(self) -> int:
+        """Rows that entered and are not answered."""
+        return self._entered_rows - self._left_rows
+
+    def busy_ns(self) -> int:
+        """How long the present call of the model lasts; 0 without one."""
+        since_ns = self._busy_since_ns
+        return 0 if since_ns is None else self._clock.monotonic_ns() - since_ns
+
+    def enter(self, rows: int) -> None:
+        """Rows are on their way to the mailbox; the feed's thread."""
+        self._entered_rows += rows
+
+    def shed(self, batch: RecordBatch) -> None:
+        """Refuse a batch that nobody will come to; the feed's thread."""
+        matrix = batch.matrix
+        self._publish(MicroBatch((batch,), matrix), refused(len(matrix), OVERLOADED), Timing())
+
+    def work(self, batch: MicroBatch) -> None:
+        """Score and publish; the model's thread. Raises what the sink raises."""
+        begun_ns = self._clock.monotonic_ns()
+        if self.paused:
+            scores = refused(len(batch), PAUSED)
+        else:
+            scores = score(self._ask, batch.matrix, self.model.minimum, self.model.maximum)
+        took_ns = self._clock.monotonic_ns() - begun_ns
+        if not self.paused:
+            self.limit.observe(len(batch), took_ns)
+        queued_ns = begun_ns - batch.received_ns
+        self._publish(batch, scores, Timing(queued_ns / NS_PER_MS, took_ns / NS_PER_MS))
+        self._left_rows += len(batch)
+        metrics = self._metrics
+        metrics.histogram(signals.BATCH_ROWS, self.name).observe(len(batch))
+        metrics.histogram(signals.MODEL_SECONDS, self.name).observe(took_ns * _SECONDS_PER_NS)
+        metrics.histogram(signals.QUEUE_SECONDS, self.name).observe(queued_ns * _SECONDS_PER_NS)
+
+    def _ask(self, matrix: NDArray[np.float64]) -> Any:
+        self._busy_since_ns = self._clock.monotonic_ns()
+        try:
+            return self.model.predict(matrix)
+        finally:
+            self._busy_since_ns = None
+
+    def _publish(self, batch: MicroBatch, scores: Scores, timing: Timing) -> None:
+        for parts, rows in batch.by_place():
+            offsets = parts[0].offsets
+            if len(parts) > 1:
+                offsets = np.concatenate([part.offsets for part in parts])
+            tickets = [(part.ticket, len(part)) for part in parts]
+            for begin in range(0, len(rows), FRAME_ROWS):
+                piece = slice(begin, begin + FRAME_ROWS)
+                last = begin + FRAME_ROWS >= len(rows)
+                self._send(
+                    parts[0],
+                    offsets[piece],
+                    scores,
+                    rows[piece],
+                    timing,
+                    # Records of one partition are acknowledged in order.
+                    partial(self._acknowledge, tickets) if last else None,
+                )
+        counted = Counter(map(kind_of, scores.refusals.values()))
+        for kind, count in counted.items():
+            self._metrics.counter(signals.REFUSALS, self.name, kind).inc(count)
+        answered = len(batch) - len(scores.refusals)
+        self._metrics.counter(signals.PREDICTIONS, self.name).inc(answered)
+
+    def _send(
+        self,
+        part: RecordBatch,
+        offsets: NDArray[np.int64],
+        scores: Scores,
+        rows: NDArray[np.int64],
+        timing: Timing,
+        on_delivered: Callable[[], None] | None,
+    ) -> None:
+        refusals: dict[int, str] = {}
+        if scores.refusals:
+            found = ((place, scores.refusals.get(row)) for place, row in enumerate(rows.tolist()))
+            refusals = {place: reason for place, reason in found if reason is not None}
+        frame = PredictionFrame(
+            self.name,
+            self.model.version,
+            part.topic,
+            part.partition,
+            offsets,
+            scores.values[rows],
+            refusals,
+            timing,
+        )
+        self._sink.produce(
+            self._topic,
+            key=self.name.encode(),
+            value=encode_frame(frame),
+            partition=part.partition,
+            on_delivered=on_delivered,
+        )

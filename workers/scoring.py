@@ -1,0 +1,130 @@
+"""One model call, judged row by row.
+
+A model may raise, answer in the wrong shape, or give values that are no scores. What concerns
+single rows is refused for these rows; what concerns a whole call is bisected until the rows that
+cause it are found. Everybody else keeps exactly the value the model gave in the call that
+succeeded.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Bisecting finds every guilty row of a batch of N within 2 N - 1 calls, and k of them within
+# about 2 k log2(N / k). Within this bound, batches of 512 rows are always resolved, and of 2,000
+# rows those with up to a hundred guilty ones; of a model that fails beyond it, the halves that
+# still fail are refused as a whole.
+MAX_CALLS = 1024
+MAX_REASON_CHARS = 200
+# For metrics, which must not have a label for each message.
+REASON_KINDS = ("raised", "returned", "outside", "paused", "overloaded")
+
+Predict = Callable[[NDArray[np.float64]], Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """The answers to one micro-batch.
+
+    Attributes:
+        values: float64[N]; NaN where refused.
+        refusals: why, by row.
+    """
+
+    values: NDArray[np.float64]
+    refusals: dict[int, str]
+
+
+def score(
+    predict: Predict,
+    matrix: NDArray[np.float64],
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Scores:
+    """Ask a model, and judge what it says.
+
+    Args:
+        predict: from float64[M, F] to M numbers; called at most `MAX_CALLS` times.
+        matrix: float64[N, F].
+        minimum: the least score that counts; None is no limit.
+        maximum: the greatest.
+    """
+    values, refusals = _resolved(predict, matrix)
+    for row in np.flatnonzero(~np.isfinite(values)).tolist():
+        refusals.setdefault(row, f"returned {_spelled(values[row])}")
+    if minimum is not None or maximum is not None:
+        low = -np.inf if minimum is None else minimum
+        high = np.inf if maximum is None else maximum
+        with np.errstate(invalid="ignore"):
+            outside = (values < low) | (values > high)
+        for row in np.flatnonzero(outside).tolist():
+            refusals.setdefault(row, f"{values[row]:g} outside [{low:g}, {high:g}]")
+    if refusals:
+        values[list(refusals)] = np.nan
+    return Scores(values, refusals)
+
+
+def refused(rows: int, reason: str) -> Scores:
+    """The answers of a model that was not asked."""
+    return Scores(np.full(rows, np.nan), dict.fromkeys(range(rows), reason))
+
+
+def kind_of(reason: str) -> str:
+    """Which of `REASON_KINDS` a reason belongs to.
+
+    >>> kind_of("raised ValueError: no"), kind_of("1.7 outside [0, 1]")
+    ('raised', 'outside')
+    """
+    return next((kind for kind in REASON_KINDS if kind in reason.split(" ", 2)[:2]), "other")
+
+
+def _resolved(
+    predict: Predict, matrix: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """float64[N] of what the model said, and the rows for which it said nothing usable."""
+    values = np.full(len(matrix), np.nan)
+    refusals: dict[int, str] = {}
+    # Breadth first: where the bound ends the search, the halves left over are the smallest.
+    open_ranges = deque([(0, len(matrix))] if len(matrix) else [])
+    calls = 0
+    while open_ranges:
+        begin, end = open_ranges.popleft()
+        answer = _called(predict, matrix[begin:end])
+        calls += 1
+        if not isinstance(answer, str):
+            values[begin:end] = answer
+        elif end - begin == 1 or calls + len(open_ranges) + 2 > MAX_CALLS:
+            refusals.update(dict.fromkeys(range(begin, end), answer))
+        else:
+            middle = (begin + end) // 2
+            open_ranges += (begin, middle), (middle, end)
+    return values, refusals
+
+
+def _called(predict: Predict, rows: NDArray[np.float64]) -> NDArray[np.float64] | str:
+    """One number per row, or what was wrong with the call as a whole."""
+    count = len(rows)
+    try:
+        answer = np.asarray(predict(rows))
+    except Exception as error:  # noqa: BLE001 -- whatever foreign code raises is its refusal
+        return f"raised {type(error).__name__}: {error}"[:MAX_REASON_CHARS].removesuffix(": ")
+    if answer.dtype.kind not in "fiubO":
+        return f"returned {answer.dtype} instead of numbers"
+    if answer.shape == (count, 1):
+        answer = answer[:, 0]
+    if answer.ndim != 1:
+        return f"returned shape {answer.shape} for {count} rows"
+    if len(answer) != count:
+        return f"returned {len(answer)} scores for {count} rows"
+    try:
+        return answer.astype(np.float64)
+    except (TypeError, ValueError):
+        return "returned what are no numbers"
+
+
+def _spelled(value: float) -> str:
+    return "NaN" if np.isnan(value) else "infinity" if value > 0 else "-infinity"

@@ -1,0 +1,215 @@
+"""A worker process: its parts, how they are joined, and how they end."""
+
+import asyncio
+import logging
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from registry.bundle import load_manifest
+from streams import signals
+from streams.clock import SystemClock
+from streams.errors import ConfigurationError, EnsembleError
+from streams.events import EventDecoder
+from streams.mapping import decoder_of
+from streams.metrics import Metrics, serve
+from streams.settings import Settings
+from streams.sink import Sink
+from workers.agents import Agents, Delivery, OneThread
+from workers.feed import Feed
+from workers.lane import Lane
+from workers.loading import load_models, warm
+from workers.protocol import Model
+from workers.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+
+def run_worker(
+    settings: Settings,
+    worker: str,
+    slot: str,
+    *,
+    metrics_port: int | None = None,
+    wrap: Callable[[Model], Model] = lambda model: model,
+) -> None:
+    """Score events with the models of one `[[workers]]` table until SIGTERM or SIGINT.
+
+    Args:
+        settings: the configuration.
+        worker: which table.
+        slot: a name that stays the same over restarts and that no other process of this worker
+            has; empty for a member that the consumer group forgets.
+        metrics_port: instead of the configured one.
+        wrap: puts something in front of each model, a cache for example.
+
+    Raises:
+        ConfigurationError: there is no such worker, or a setting does not fit.
+        BundleError: a model cannot be loaded.
+        BrokerError: Kafka refuses; start again.
+        FencedError: another process has this slot.
+    """
+    table = next((table for table in settings.workers if table.name == worker), None)
+    if table is None:
+        known = ", ".join(table.name for table in settings.workers)
+        raise ConfigurationError(f"workers.{worker}", f"no such worker; expected one of {known}")
+    bundle = load_manifest(Path(settings.ensemble.bundle))
+    schema = bundle.manifest.schema
+    wanted = [model for model in settings.models if model.name in table.models]
+    models = load_models(wanted, bundle, settings.worker.threads_per_model)
+    for model in models:
+        warm(model, len(schema))
+    process = WorkerProcess(
+        settings,
+        worker,
+        slot,
+        [wrap(model) for model in models],
+        decoder_of(schema, settings.event),
+    )
+    port = settings.metrics.worker_port if metrics_port is None else metrics_port
+    server = serve(process.metrics, settings.metrics.host, port, lambda: process.ready)
+    try:
+        process.run()
+    finally:
+        server.close()
+
+
+class WorkerProcess:
+    """Everything of one worker process but its metrics page.
+
+    Args:
+        settings: the configuration.
+        worker: the name of its table there.
+        slot: see `run_worker`.
+        models: who answers; loaded and warm.
+        decoder: from records to rows.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        worker: str,
+        slot: str,
+        models: Sequence[Model],
+        decoder: EventDecoder,
+    ) -> None:
+        self.metrics = Metrics()
+        self._settings = settings
+        self._worker = worker
+        self._slot = slot
+        self._decoder = decoder
+        self._clock = SystemClock()
+        self._sink = Sink(settings.kafka)
+        self._acknowledged: deque[list[tuple[int, int]]] = deque()
+        self._lanes = [
+            Lane(
+                model,
+                settings.topics.predictions,
+                self._sink,
+                settings.worker.max_batch,
+                self._acknowledged.append,
+                self.metrics,
+                self._clock,
+            )
+            for model in models
+        ]
+        self._feed: Feed | None = None
+        self._stopping = threading.Event()
+        self._asked = asyncio.Event()
+        self._failed = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether models are loaded and partitions are assigned."""
+        return self._feed is not None and self._feed.ready
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT, or until something fails; raises the latter."""
+        try:
+            asyncio.run(self._main())
+        finally:
+            self._sink.close()
+
+    async def _main(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        name = f"{self._settings.ensemble.name}.worker.{self._worker}.{self._slot or 'any'}"
+        agents = Agents(
+            self._settings,
+            name,
+            self._lanes,
+            self._fail,
+            self.metrics.counter(signals.BAD_CONTROL, self._worker).inc,
+        )
+        beat = asyncio.create_task(self._beat(agents))
+        try:
+            starting = asyncio.create_task(agents.start())
+            asked = asyncio.create_task(self._asked.wait())
+            await self._first(starting, asked)
+            if not asked.done():
+                await self._first(self._feeding(loop, agents))
+        finally:
+            self._stopping.set()
+            beat.cancel()
+            await agents.stop()
+
+    def _feeding(self, loop: asyncio.AbstractEventLoop, agents: Agents) -> asyncio.Future[None]:
+        def deliver(deliveries: Sequence[Delivery]) -> None:
+            loop.call_soon_threadsafe(agents.deliver, deliveries)
+
+        self._feed = Feed(
+            self._settings,
+            self._worker,
+            self._slot,
+            self._decoder,
+            self._lanes,
+            self._acknowledged,
+            self._sink,
+            deliver,
+            self.metrics,
+            self._clock,
+        )
+        return loop.run_in_executor(OneThread("feed"), self._feed.run, self._stopping)
+
+    async def _first(self, *futures: asyncio.Future[Any]) -> None:
+        """Wait until one of them is done, or until something failed; raises what went wrong."""
+        failed = asyncio.create_task(self._failed.wait())
+        await asyncio.wait({*futures, failed}, return_when=asyncio.FIRST_COMPLETED)
+        failed.cancel()
+        if self._failure is not None:
+            raise self._failure
+        for future in futures:
+            if future.done():
+                future.result()
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._failed.set()
+
+    def _stop(self, number: int) -> None:
+        """The first signal asks; the second one ends the process as it would have anyway."""
+        log.info("asked to stop by %s", signal.Signals(number).name)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(each)
+        self._stopping.set()
+        self._asked.set()
+
+    async def _beat(self, agents: Agents) -> None:
+        """What must happen every fraction of a second, and shows that the loop is alive."""
+        watchdog = Watchdog(self._lanes, self._settings.worker.hang_ms)
+        try:
+            while True:
+                watchdog.look()
+                agents.check()
+                for lane in self._lanes:
+                    self.metrics.gauge(signals.BACKLOG_ROWS, lane.name).set(lane.backlog_rows)
+                await asyncio.sleep(watchdog.interval_s)
+        except EnsembleError as error:
+            self._fail(error)
+        finally:
+            watchdog.close()
