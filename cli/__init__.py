@@ -1,0 +1,1 @@
+"""The front door: commands, wiring, and the supervisor."""

@@ -1,0 +1,113 @@
+"""When a process that ended is started again: arithmetic only, time is an argument.
+
+A child is like a lamp that went out. Mostly one switches it on again; if it goes out at once,
+one waits a little longer each time. If the street has no power (the broker is away), one keeps
+trying for as long as it takes. If the lamp itself burns out again and again, one stops before the
+wall catches fire. And if there is no lamp in the socket (a wrong configuration), trying is
+pointless.
+
+    ended because of          restart after            given up
+    the surroundings          0.2 s, 0.4 s … 10 s      never
+    itself                    0.2 s, 0.4 s … 10 s      after `crashes` within the window:
+                                                       quarantined
+    the user's configuration  -                        at once: failed
+
+The delay starts over when a child lived for `healthy_ns`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from streams.errors import EnsembleError
+
+NS_PER_S = 1_000_000_000
+
+Reason = Literal["surroundings", "itself", "user"]
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """How patient a supervisor is.
+
+    The defaults give a process that dies at once eight starts within 23 s, and one that dies
+    every ten seconds is never quarantined: it does some good in between.
+    """
+
+    first_delay_ns: int = NS_PER_S // 5
+    longest_delay_ns: int = 10 * NS_PER_S
+    healthy_ns: int = 30 * NS_PER_S
+    crashes: int = 8
+    window_ns: int = 60 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is remembered of a child: ends since it was last healthy, and when it crashed."""
+
+    ends_in_a_row: int = 0
+    crashed_at_ns: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Start it again at this monotonic time."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Do not start it again by yourself."""
+
+    state: Literal["quarantined", "failed"]
+
+
+Decision = Restart | GiveUp
+
+
+def _tree(root: type[EnsembleError]) -> Iterator[type[EnsembleError]]:
+    for child in root.__subclasses__():
+        yield child
+        yield from _tree(child)
+
+
+_RETRIABLE = {kind.exit_code: kind.retriable for kind in _tree(EnsembleError)}
+
+
+def reason_of(exit_code: int) -> Reason:
+    """Whose fault an end was, by the exit codes of `streams.errors`; a signal is negative.
+
+    >>> reason_of(2), reason_of(5), reason_of(-9), reason_of(1)
+    ('user', 'surroundings', 'itself', 'itself')
+    """
+    retriable = _RETRIABLE.get(exit_code)
+    if retriable is None:
+        return "itself"
+    return "surroundings" if retriable else "user"
+
+
+def delay_ns(policy: RestartPolicy, ends_in_a_row: int) -> int:
+    """How long to wait before the next start: doubles with each end, up to the longest."""
+    assert ends_in_a_row >= 1, "nothing has ended"
+    # Beyond 2^62 the shift has long passed any longest delay.
+    return min(policy.first_delay_ns << min(ends_in_a_row - 1, 62), policy.longest_delay_ns)
+
+
+def judge(
+    policy: RestartPolicy, history: History, exit_code: int, started_ns: int, ended_ns: int
+) -> tuple[History, Decision]:
+    """What to do about a child that ended without being asked, and what to remember."""
+    assert ended_ns >= started_ns, "ended before it was started"
+    reason = reason_of(exit_code)
+    if reason == "user":
+        return history, GiveUp("failed")
+    lived_well = ended_ns - started_ns >= policy.healthy_ns
+    ends = 1 if lived_well else history.ends_in_a_row + 1
+    history = replace(history, ends_in_a_row=ends)
+    if reason == "itself":
+        recent = [at for at in history.crashed_at_ns if ended_ns - at < policy.window_ns]
+        history = replace(history, crashed_at_ns=(*recent, ended_ns))
+        if len(history.crashed_at_ns) >= policy.crashes:
+            return history, GiveUp("quarantined")
+    return history, Restart(ended_ns + delay_ns(policy, ends))

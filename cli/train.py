@@ -1,0 +1,95 @@
+"""`ensemble train`: from a data file to a bundle."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from lab.train import TrainedBundle
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="CSV (gzip too) or Parquet.")],
+    *,
+    label: Annotated[str, typer.Option(help="The column to predict: 0 and 1, or false and true.")],
+    id_: Annotated[
+        str | None, typer.Option("--id", help="A column that names the rows and is no feature.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The bundle's directory.")] = Path("bundle"),
+    holdout: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of rows kept out, for the metrics.")
+    ] = 0.2,
+    holdout_out: Annotated[
+        Path | None, typer.Option(help="Where to write the rows kept out, as CSV (gzip too).")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, max=100, help="Folds of cross-validation.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Same file and seed, same bundle.")] = 0,
+    members: Annotated[
+        str | None, typer.Option(help="Names separated by commas.  [default: all five]")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="An older bundle at the same place may go.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Train the members and what combines them; write a bundle."""
+    from lab.progress import bars
+    from lab.train import train_bundle
+
+    names = [name.strip() for name in members.split(",")] if members is not None else None
+    with bars() as progress:
+        trained = train_bundle(
+            data,
+            label,
+            id_,
+            out,
+            holdout=holdout,
+            holdout_out=holdout_out,
+            folds=folds,
+            seed=seed,
+            members=names,
+            replace=replace,
+            progress=progress,
+        )
+    _print_json(trained) if json else _print(trained)
+
+
+def _print_json(trained: "TrainedBundle") -> None:
+    import msgspec
+
+    found = {
+        "bundle": str(trained.bundle.directory),
+        "version": trained.bundle.version,
+        "training_rows": trained.training_rows,
+        "holdout_rows": trained.holdout_rows,
+        "left_out": trained.left_out,
+        "members": trained.members,
+        "strategies": trained.strategies,
+    }
+    typer.echo(msgspec.json.encode(found).decode())
+
+
+def _print(trained: "TrainedBundle") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    rows = {**trained.members, **{f"ensemble: {k}": v for k, v in trained.strategies.items()}}
+    columns = list(dict.fromkeys(name for metrics in rows.values() for name in metrics))
+    if columns:
+        table = Table("on the held-out rows", *columns, box=None)
+        for name, metrics in rows.items():
+            cells = (f"{metrics[c]:.4f}" if c in metrics else "" for c in columns)
+            table.add_row(name, *cells)
+        console.print(table)
+    if trained.left_out:
+        console.print(f"no features: {', '.join(trained.left_out)}", highlight=False)
+    console.print(
+        f"{trained.bundle.directory}: version {trained.bundle.version}, learned from "
+        f"{trained.training_rows:,} rows, measured on {trained.holdout_rows:,}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,199 @@
+"""Topics as the configuration wants them, and as the broker has them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from streams.client import misconfigured, shared_properties, translated
+from streams.errors import BrokerError
+from streams.settings import KafkaSettings, TopicSettings
+
+# A broker that needs longer for an administrative answer is in trouble.
+TIMEOUT_S = 10.0
+MS_PER_HOUR = 3_600_000
+
+CleanupPolicy = Literal["delete", "compact"]
+
+
+@dataclass(frozen=True, slots=True)
+class WantedTopic:
+    """A topic the configuration names; `role` is its key there."""
+
+    role: str
+    name: str
+    partitions: int
+    cleanup: CleanupPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic the broker has."""
+
+    name: str
+    partitions: int
+    replication_factor: int
+    cleanup: str
+    retention_ms: int
+
+
+def wanted_topics(topics: TopicSettings) -> list[WantedTopic]:
+    """What `ensemble topics create` makes.
+
+    Only inputs and predictions must agree in partitions; what is published follows them, so that
+    a score is on its event's partition. Health and control are small and of one order.
+    """
+    count = topics.partitions
+    found = [WantedTopic("inputs", name, count, "delete") for name in topics.inputs]
+    for role, name in (
+        ("predictions", topics.predictions),
+        ("scored", topics.scored),
+        ("dead_letters", topics.dead_letters),
+    ):
+        found.append(WantedTopic(role, name, count, "delete"))
+    found.append(WantedTopic("health", topics.health, 1, "delete"))
+    found.append(WantedTopic("control", topics.control, 1, "compact"))
+    return found
+
+
+class TopicAdmin:
+    """Asks the broker about topics, and makes them.
+
+    Raises:
+        ConfigurationError: the client does not accept a property.
+    """
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._servers = kafka.bootstrap_servers
+        try:
+            self._client = AdminClient(dict[str, Any](shared_properties(kafka)))
+        except (KafkaException, ValueError, TypeError) as error:
+            raise misconfigured(error) from error
+
+    def reach(self, timeout_s: float = TIMEOUT_S) -> int:
+        """The number of brokers. Raises BrokerError when none answers."""
+        return len(self._metadata(timeout_s).brokers)
+
+    def states(self, names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[str, TopicState]:
+        """Those of the named topics that exist.
+
+        Raises:
+            BrokerError: the broker does not answer, or refuses.
+        """
+        found = self._metadata(timeout_s).topics
+        present = [name for name in dict.fromkeys(names) if name in found]
+        configs = self._configs(present, timeout_s)
+        return {
+            name: TopicState(
+                name=name,
+                partitions=len(found[name].partitions),
+                replication_factor=min(
+                    (len(p.replicas) for p in found[name].partitions.values()), default=0
+                ),
+                cleanup=configs[name]["cleanup.policy"].value,
+                retention_ms=int(configs[name]["retention.ms"].value),
+            )
+            for name in present
+        }
+
+    def create(self, wanted: Sequence[WantedTopic], topics: TopicSettings) -> list[str]:
+        """Create those that do not exist; the names of those made.
+
+        Raises:
+            BrokerError: the broker does not answer, or refuses one; the others are made.
+        """
+        if not wanted:
+            return []
+        requests = [
+            NewTopic(
+                topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=topics.replication_factor,
+                config=_properties(topic, topics),
+            )
+            for topic in wanted
+        ]
+        made, problems = [], []
+        for name, future in self._client.create_topics(requests, request_timeout=TIMEOUT_S).items():
+            try:
+                future.result()
+                made.append(name)
+            except KafkaException as error:
+                # Somebody else was faster, which is as good.
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    problems.append(translated(error, f"topic {name} cannot be created"))
+        if problems:
+            raise problems[0]
+        return made
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete topics with all their records.
+
+        Raises:
+            BrokerError: the broker does not answer, or refuses one.
+        """
+        if not names:
+            return
+        for name, future in self._client.delete_topics(
+            list(names), request_timeout=TIMEOUT_S
+        ).items():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise translated(error, f"topic {name} cannot be deleted") from error
+
+    def _metadata(self, timeout_s: float) -> Any:
+        try:
+            return self._client.list_topics(timeout=timeout_s)
+        except KafkaException as error:
+            raise BrokerError(
+                f"no Kafka broker answers at {self._servers} within {timeout_s:g} s"
+            ) from error
+
+    def _configs(self, names: Sequence[str], timeout_s: float) -> dict[str, dict[str, Any]]:
+        if not names:
+            return {}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        found = {}
+        for resource, future in self._client.describe_configs(
+            resources, request_timeout=timeout_s
+        ).items():
+            try:
+                found[resource.name] = future.result()
+            except KafkaException as error:
+                raise translated(error, f"topic {resource.name} cannot be described") from error
+        return found
+
+
+def _properties(topic: WantedTopic, topics: TopicSettings) -> dict[str, str]:
+    if topic.cleanup == "compact":
+        return {"cleanup.policy": "compact"}
+    retention_ms = topics.retention_hours * MS_PER_HOUR
+    return {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+
+
+def differences(wanted: WantedTopic, state: TopicState, topics: TopicSettings) -> list[str]:
+    """In what a topic is not as configured; only partitions and cleanup are mistakes.
+
+    Retention and replication are often changed by whoever runs the cluster, so they are told
+    and not judged.
+    """
+    found = []
+    if state.partitions != wanted.partitions:
+        found.append(f"{state.partitions} partitions, not {wanted.partitions}")
+    if wanted.cleanup not in state.cleanup:
+        found.append(f"cleanup.policy {state.cleanup}, not {wanted.cleanup}")
+    if state.replication_factor != topics.replication_factor:
+        found.append(f"{state.replication_factor} replicas, not {topics.replication_factor}")
+    retention_ms = topics.retention_hours * MS_PER_HOUR
+    if wanted.cleanup == "delete" and state.retention_ms != retention_ms:
+        found.append(f"retention {state.retention_ms} ms, not {retention_ms}")
+    return found
