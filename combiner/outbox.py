@@ -9,8 +9,11 @@ is not fatal the producer is thrown away: its successor has the same transaction
 epoch, which fences whatever request may still be on its way, and everything since the last commit
 is read and decided again.
 
-`at_least_once`: records become visible at once; offsets are committed after the broker has
-acknowledged everything before them. A crash in between repeats records.
+`at_least_once`: records become visible at once; their positions are handed back for committing
+(`acknowledged`) after the broker has everything before them. A crash in between repeats records.
+
+Nothing here touches the consumer: its calls wait for each other, and one that came from this
+thread would wait behind an endless row of fetches.
 """
 
 import contextlib
@@ -21,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from combiner.core import Output, Place
 from combiner.window import BadRecord
@@ -48,10 +51,14 @@ class RewindError(EnsembleError):
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """What leaves together: outputs, and the positions that hold once they have left."""
+    """What leaves together: outputs, and the positions that hold once they have left.
+
+    `group` is the consumer group's metadata, for a transaction.
+    """
 
     outputs: Sequence[Output]
     positions: Mapping[Place, int]
+    group: object = None
 
     @property
     def events(self) -> int:
@@ -87,11 +94,11 @@ class _Load:
     shipments: list[Shipment] = field(default_factory=list)
 
     @property
-    def positions(self) -> list[TopicPartition]:
+    def positions(self) -> dict[Place, int]:
         latest: dict[Place, int] = {}
         for shipment in self.shipments:
             latest.update(shipment.positions)
-        return [TopicPartition(topic, p, offset) for (topic, p), offset in latest.items()]
+        return latest
 
 
 class Outbox:
@@ -99,25 +106,23 @@ class Outbox:
 
     Args:
         config: see there.
-        consumer: whose offsets are committed.
-        on_committed: called on the outbox's thread with the outputs that are safe, and with the
-            seconds that the commit took.
+        on_published: called on the outbox's thread with the outputs that are safe, and with the
+            seconds that it took.
         dead_letter_bytes: cut the values of dead letters to this length; None keeps them whole.
     """
 
     def __init__(
         self,
         config: OutboxConfig,
-        consumer: Consumer,
-        on_committed: Callable[[Sequence[Output], float], None],
+        on_published: Callable[[Sequence[Output], float], None],
         dead_letter_bytes: int | None = None,
     ) -> None:
         self._config = config
-        self._consumer = consumer
-        self._on_committed = on_committed
+        self._on_published = on_published
         self._changed = threading.Condition()
         self._waiting: list[Shipment] = []
-        self._events = 0  # outcomes shipped but not committed
+        self._events = 0  # outcomes shipped but not published
+        self._acknowledged: dict[Place, int] = {}
         self._stopping = False
         self._failure: EnsembleError | None = None
         self._undelivered: KafkaError | None = None
@@ -155,9 +160,15 @@ class Outbox:
     # -- the join's side ---------------------------------------------------------------------
 
     @property
-    def uncommitted(self) -> int:
-        """Outcomes shipped but not yet committed."""
+    def unpublished(self) -> int:
+        """Outcomes shipped but not yet safe with the broker."""
         return self._events
+
+    def acknowledged(self) -> dict[Place, int]:
+        """At-least-once: positions to commit that became safe since the last call."""
+        with self._changed:
+            positions, self._acknowledged = self._acknowledged, {}
+        return positions
 
     def ship(self, shipment: Shipment) -> None:
         """Hand over; never waits. Raises what went wrong before."""
@@ -173,13 +184,13 @@ class Outbox:
             raise self._failure
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until all that was shipped is committed; whether it was in time."""
+        """Wait until all that was shipped is published; whether it was in time."""
         with self._changed:
             self._changed.wait_for(lambda: not self._events or self._failure, timeout_s)
             return not self._events
 
     def close(self, timeout_s: float) -> None:
-        """Stop the thread; what is not committed by then will be decided again by the next one."""
+        """Stop the thread; what is not published by then will be decided again by the next one."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -220,11 +231,11 @@ class Outbox:
         producer = self._producer
         producer.begin_transaction()
         self._produce(load)
-        producer.send_offsets_to_transaction(
-            load.positions, self._consumer.consumer_group_metadata(), _COMMIT_TIMEOUT_S
-        )
+        offsets = [TopicPartition(*place, offset) for place, offset in load.positions.items()]
+        group = load.shipments[-1].group
+        producer.send_offsets_to_transaction(offsets, group, _COMMIT_TIMEOUT_S)
         producer.commit_transaction(_COMMIT_TIMEOUT_S)
-        self._committed(load, began)
+        self._published(load, began)
 
     def _publish(self, load: _Load) -> None:
         began = time.monotonic()
@@ -233,16 +244,17 @@ class Outbox:
             raise BrokerError(f"no acknowledgement within {_COMMIT_TIMEOUT_S:.0f} s")
         if self._undelivered is not None:
             raise RewindError(f"a record was not accepted: {self._undelivered.str()}")
-        self._consumer.commit(offsets=load.positions, asynchronous=False)
-        self._committed(load, began)
+        with self._changed:
+            self._acknowledged |= load.positions
+        self._published(load, began)
 
-    def _committed(self, load: _Load, began: float) -> None:
+    def _published(self, load: _Load, began: float) -> None:
         took_s = time.monotonic() - began
         outputs = [output for shipment in load.shipments for output in shipment.outputs]
         with self._changed:
             self._events -= sum(shipment.events for shipment in load.shipments)
             self._changed.notify_all()
-        self._on_committed(outputs, took_s)
+        self._on_published(outputs, took_s)
         rest_s = self._config.commit_interval_ms / 1000 - (time.monotonic() - began)
         if rest_s > 0:
             with self._changed:

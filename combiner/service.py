@@ -24,6 +24,7 @@ from combiner.window import BadRecord, EventBlock, block_of
 from registry.bundle import LoadedBundle
 from streams import signals
 from streams.columns import Columns, columns_of
+from streams.errors import BrokerError
 from streams.frames import FrameError, PredictionFrame, decode_frame
 from streams.instants import NS_PER_MS, Clock, MonotonicNs, iso_from_wall_ms
 from streams.mapping import decoder_of
@@ -100,6 +101,7 @@ class CombinerService:
         self._core = self._new_core()
         self._paused: set[Place] = set()
         self._dead_letter_bytes: int | None = None
+        self._group_metadata: object = None
         self._reported_ns = clock.monotonic_ns()
         self._source = Source(
             settings.kafka,
@@ -133,7 +135,7 @@ class CombinerService:
             self._identity.member if exactly_once else "",
             self._settings.combiner.commit_interval_ms,
         )
-        return Outbox(config, self._source.consumer, self._on_committed, self._dead_letter_bytes)
+        return Outbox(config, self._on_published, self._dead_letter_bytes)
 
     # -- the loop ----------------------------------------------------------------------------
 
@@ -162,9 +164,10 @@ class CombinerService:
         now_ns = self._clock.monotonic_ns()
         outputs = self._core.advance(now_ns, self._clock.wall_ms())
         if outputs:
-            self._outbox.ship(Shipment(outputs, self._positions()))
+            self._outbox.ship(Shipment(outputs, self._positions(), self._group()))
         else:
             self._outbox.check()
+        self._source.commit(self._outbox.acknowledged())
         self._balance()
         if now_ns - self._reported_ns >= _HEALTH_EVERY_NS:
             self._report(now_ns)
@@ -175,6 +178,12 @@ class CombinerService:
             return _IDLE_WAIT_S
         until_s = (wake_ns - self._clock.monotonic_ns()) * _SECONDS_PER_NS
         return min(max(until_s, _LEAST_WAIT_S), _IDLE_WAIT_S)
+
+    def _group(self) -> object:
+        """The group's metadata, asked for once after each rebalance."""
+        if self._group_metadata is None:
+            self._group_metadata = self._source.consumer.consumer_group_metadata()
+        return self._group_metadata
 
     def _positions(self) -> dict[Place, int]:
         predictions = self._settings.topics.predictions
@@ -235,7 +244,7 @@ class CombinerService:
 
     # -- what goes out -----------------------------------------------------------------------
 
-    def _on_committed(self, outputs: Sequence[Output], took_s: float) -> None:
+    def _on_published(self, outputs: Sequence[Output], took_s: float) -> None:
         """On the outbox's thread."""
         self._metrics.histogram(signals.COMMIT_SECONDS).observe(took_s)
         name = self._settings.ensemble.name
@@ -307,7 +316,7 @@ class CombinerService:
     def _balance(self) -> None:
         """Pause inputs that have too much waiting, and predictions that run too far ahead."""
         limit = self._settings.combiner.max_pending
-        blocked = self._outbox.uncommitted > limit
+        blocked = self._outbox.unpublished > limit
         for place in self._core.places:
             pending = self._core.pending(place)
             self._pace(place, too_much=blocked or pending >= limit, enough=pending < limit // 2)
@@ -333,6 +342,7 @@ class CombinerService:
     # -- partitions come and go --------------------------------------------------------------
 
     def _on_assign(self, partitions: Sequence[TopicPartition]) -> None:
+        self._group_metadata = None
         self._paused.clear()
         predictions = self._settings.topics.predictions
         for partition in partitions:
@@ -342,8 +352,13 @@ class CombinerService:
         log.info("%s owns %s", self._identity.member, sorted(self._core.places))
 
     def _on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
+        """Finish and commit what has left; what waits is read again by the next owner."""
         if not self._outbox.drain(_DRAIN_S):
-            log.warning("gave partitions back with outcomes uncommitted; they will be repeated")
+            log.warning("gave partitions back before everything was published")
+        try:
+            self._source.commit(self._outbox.acknowledged(), asynchronous=False)
+        except BrokerError as error:
+            log.warning("scores since the last commit will be repeated: %s", error)
         for partition in partitions:
             self._core.close((partition.topic, partition.partition))
 
@@ -358,13 +373,14 @@ class CombinerService:
             self._core.close(place)
         self._source.seek_to_committed()
         self._paused.clear()
+        self._group_metadata = None
         for place in places:
             self._core.open(place, self._source.high_watermark(place))
         self._outbox = self._new_outbox()
 
     def _close(self) -> None:
         self._outbox.drain(_DRAIN_S)
-        self._outbox.close(_DRAIN_S)
         self._source.close()
+        self._outbox.close(_DRAIN_S)
         self._health_sink.close()
         self._cache.close()

@@ -220,23 +220,26 @@ class EventDecoder:
     def _explain(message: str) -> str:
         return message.replace(" | null", "").replace("Object", "object")[:MAX_REASON_CHARS]
 
-    def _matrix(
-        self, structs: list[Any]
-    ) -> tuple[NDArray[np.float64], dict[int, tuple[str, str]]]:
+    def _matrix(self, structs: list[Any]) -> tuple[NDArray[np.float64], dict[int, tuple[str, str]]]:
         """The float64[N, F] matrix, and what is wrong by row."""
         wrong: dict[int, tuple[str, str]] = {}
         if not structs:
             return np.empty((0, len(self.schema))), wrong
         rows = list(map(self._feature_getter, structs))
+        given_at: dict[int, NDArray[np.bool_]] = {}
         if self._converted:
             columns = [list(column) for column in zip(*rows, strict=True)]
             for i in self._converted:
                 convert = self._converters[i]
                 assert convert is not None
+                given_at[i] = np.array([value is not None for value in columns[i]])
                 columns[i] = [convert(value) for value in columns[i]]
             rows = list(zip(*columns, strict=True))
         matrix = np.array(rows, dtype=np.float64)  # None becomes NaN
         missing = np.isnan(matrix) & self._required
+        for i, given in given_at.items():
+            # A value outside the vocabulary is there, only nobody has seen it before.
+            missing[given, i] = False
         if missing.any():
             for row in np.flatnonzero(missing.any(axis=1)).tolist():
                 names = [self.schema.names[i] for i in np.flatnonzero(missing[row])]
@@ -244,9 +247,7 @@ class EventDecoder:
                 wrong.setdefault(row, ("MissingFeature", f"missing or null: {listed}"))
         return matrix, wrong
 
-    def _texts(
-        self, role: str, structs: list[Any], wrong: dict[int, tuple[str, str]]
-    ) -> list[str]:
+    def _texts(self, role: str, structs: list[Any], wrong: dict[int, tuple[str, str]]) -> list[str]:
         getter = self._meta_getters.get(role)
         if getter is None:
             return []
@@ -329,7 +330,7 @@ def _converter(feature: Feature) -> Callable[[Any], Any] | None:
     return code
 
 
-def category_text(value: str | float | bool) -> str:
+def category_text(value: str | float | bool) -> str:  # noqa: FBT001 -- a JSON value, no switch
     """The spelling of a category: `true`, `1` and `1.0` mean the same in JSON, CSV and Parquet.
 
     >>> [category_text(v) for v in (True, 1.0, 2.5, "a")]

@@ -12,7 +12,8 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     `path` leads to the value inside the event (`("payload", "amount")`); empty means the name
     itself, dots and all. A category's column holds the index of the value in `vocabulary`.
-    A required feature that is missing or null makes the whole event bad; any other is NaN.
+    A required feature that is missing or null makes the whole event bad; any other is NaN, and so
+    is a category that the vocabulary does not hold.
     """
 
     name: str
