@@ -98,6 +98,8 @@ class PartitionWindow:
 
     def add(self, block: EventBlock, now_ns: int) -> Answers:
         """Let a block of events wait."""
+        if len(block) == 0:
+            return Answers()  # it would never leave, and all behind it would wait for that
         scoreable = np.ones(len(block), dtype=np.bool_)
         scoreable[list(block.bad)] = False
         self._blocks.append(block)
