@@ -1,0 +1,186 @@
+"""The events that wait beside the join: blocks split and leave in step with their rows."""
+
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from combiner.answers import Cells
+from combiner.join import JoinConfig
+from combiner.window import EventBlock, PartitionWindow, block_of
+from streams.events import BadEvent, DecodedEvents
+from tests.combiner.decision_kit import bad_record, block
+
+CONFIG = JoinConfig(1, deadline_ns=100, stall_ns=50, catch_up_limit_ns=1000)
+
+
+def window(backlog_below: int = 0) -> PartitionWindow:
+    return PartitionWindow(CONFIG, np.array([True]), backlog_below)
+
+
+def answer(given_window: PartitionWindow, *offsets: int) -> None:
+    cells = Cells(np.array(offsets), np.full(len(offsets), 0.5), 0)
+    given_window.join.add_answers(0, cells, 0)
+
+
+def left(given_window: PartitionWindow, now_ns: int = 0) -> list[tuple[list[int], list[str]]]:
+    parts = given_window.settle(now_ns)
+    for rows, events in parts:
+        assert rows.offsets.tolist() == events.offsets.tolist()
+        assert len(rows) == len(events)
+    return [(events.offsets.tolist(), events.ids) for _, events in parts]
+
+
+# -- blocks ----------------------------------------------------------------------------------
+
+
+def test_a_part_of_a_block_has_its_own_places_for_bad_events() -> None:
+    whole = block(6, bad=[1, 4])
+    part = whole.part(1, 5)
+    assert part.offsets.tolist() == [41, 42, 43, 44]
+    assert part.ids == ["", "e42", "e43", ""]
+    assert part.keys == [b"k41", b"k42", b"k43", b"k44"]
+    assert part.entities == ["", "entity42", "entity43", ""]
+    assert sorted(part.bad) == [0, 3]
+    assert len(part.time_ms) == len(part.record_ms) == len(part) == 4
+
+
+def test_the_whole_of_a_block_is_the_block() -> None:
+    whole = block(3)
+    assert whole.part(0, 3) is whole
+
+
+def decoded(positions: list[int], bad: list[BadEvent]) -> DecodedEvents:
+    return DecodedEvents(
+        np.array(positions, dtype=np.int64),
+        np.zeros((len(positions), 1)),
+        [f"id{place}" for place in positions],
+        [f"entity{place}" for place in positions],
+        np.array([1000 + place for place in positions], dtype=np.int64),
+        bad,
+    )
+
+
+def test_a_block_of_good_events_takes_what_was_decoded() -> None:
+    offsets, times = np.array([7, 9]), np.array([1, 2])
+    made = block_of(decoded([0, 1], []), offsets, [b"a", None], times, {})
+    assert made.ids == ["id0", "id1"]
+    assert made.time_ms.tolist() == [1000, 1001]
+    assert made.record_ms.tolist() == [1, 2]
+
+
+def test_a_bad_event_keeps_its_place_and_the_time_of_its_record() -> None:
+    offsets, times = np.array([7, 9, 12]), np.array([1, 2, 3])
+    bad = bad_record(1)
+    made = block_of(decoded([0, 2], [bad.why]), offsets, [b"a", b"b", b"c"], times, {1: bad})
+    assert made.ids == ["id0", "", "id2"]
+    assert made.entities == ["entity0", "", "entity2"]
+    assert made.time_ms.tolist() == [1000, 2, 1002]
+    assert times.tolist() == [1, 2, 3]
+
+
+def test_a_block_may_hold_nothing_but_bad_events() -> None:
+    bad = bad_record(0)
+    made = block_of(decoded([], [bad.why]), np.array([7]), [b"a"], np.array([1]), {0: bad})
+    assert (made.ids, made.entities, made.time_ms.tolist()) == ([""], [""], [1])
+
+
+# -- windows ---------------------------------------------------------------------------------
+
+
+def test_a_block_leaves_in_parts_as_its_rows_settle() -> None:
+    waiting = window()
+    waiting.add(block(4, first=10), 0)
+    assert left(waiting) == []
+    answer(waiting, 10, 11, 13)
+    assert left(waiting) == [([10, 11], ["e10", "e11"])]
+    answer(waiting, 12)
+    assert left(waiting) == [([12, 13], ["e12", "e13"])]
+    assert left(waiting) == []
+
+
+def test_several_blocks_leave_as_several_parts_in_order() -> None:
+    waiting = window()
+    waiting.add(block(2, first=10), 0)
+    waiting.add(block(3, first=20), 0)
+    answer(waiting, 10, 11, 20)
+    assert [offsets for offsets, _ in left(waiting)] == [[10, 11], [20]]
+    assert [offsets for offsets, _ in left(waiting, 100)] == [[21, 22]]
+
+
+def test_bad_events_leave_in_their_place() -> None:
+    waiting = window()
+    waiting.add(block(3, first=10, bad=[0, 2]), 0)
+    assert left(waiting) == [([10], [""])]
+    answer(waiting, 11)
+    assert left(waiting) == [([11, 12], ["e11", ""])]
+
+
+def test_events_below_the_mark_are_backlog() -> None:
+    waiting = window(backlog_below=12)
+    waiting.add(block(3, first=11), 0)
+    answer(waiting, 11)
+    assert waiting.settle(0)[0][0].offsets.tolist() == [11]
+    assert waiting.settle(99) == []
+    assert waiting.settle(100)[0][0].offsets.tolist() == [12, 13]
+
+
+def test_answers_that_waited_for_the_block_are_counted() -> None:
+    waiting = window()
+    answer(waiting, 10, 11)
+    assert waiting.add(block(2, first=10), 0).filled == 2
+
+
+blocks = st.lists(
+    st.tuples(st.integers(1, 6), st.integers(0, 2), st.sets(st.integers(0, 5), max_size=3)),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=150, derandomize=True)
+@given(blocks, st.randoms(use_true_random=False))
+def test_events_and_rows_walk_in_step_whatever_the_blocks(
+    shapes: list[tuple[int, int, set[int]]], random: Random
+) -> None:
+    waiting = window()
+    added: list[EventBlock] = []
+    seen: list[tuple[int, str]] = []
+    next_offset, now_ns = 0, 0
+    for count, gap, bad in shapes:
+        made = block(count, first=next_offset, bad=[place for place in bad if place < count])
+        added.append(made)
+        waiting.add(made, now_ns)
+        next_offset += count + gap
+        known = [int(offset) for one in added for offset in one.offsets]
+        answer(waiting, *random.sample(known, random.randrange(1, len(known) + 1)))
+        now_ns += random.randrange(60)
+        for offsets, ids in left(waiting, now_ns):
+            seen += list(zip(offsets, ids, strict=True))
+    for offsets, ids in left(waiting, now_ns + 100):
+        seen += list(zip(offsets, ids, strict=True))
+    assert seen == [
+        (int(offset), id_)
+        for one in added
+        for offset, id_ in zip(one.offsets, one.ids, strict=True)
+    ]
+
+
+def test_a_block_without_events_does_not_stop_those_behind_it() -> None:
+    waiting = window()
+    waiting.add(block(0, first=5), 0)
+    waiting.add(block(1, first=10), 0)
+    answer(waiting, 10)
+    assert left(waiting) == [([10], ["e10"])]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_has_left_is_not_held_in_memory(count: int) -> None:
+    waiting = window()
+    for turn in range(100):
+        waiting.add(block(count, first=turn * count), 0)
+        answer(waiting, *range(turn * count, (turn + 1) * count))
+        left(waiting)
+    assert not waiting._blocks
