@@ -1,0 +1,162 @@
+"""A model's answers judged row by row: the guilty rows are refused, nobody else."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.scoring import MAX_CALLS, kind_of, refused, score
+
+ROWS = np.arange(8, dtype=np.float64)[:, None] / 10
+
+
+def matrix(rows: int) -> np.ndarray:
+    return np.column_stack([np.arange(rows), np.linspace(0, 1, rows)]).astype(np.float64)
+
+
+def good(rows: np.ndarray) -> np.ndarray:
+    return rows[:, 1] * 0.5 + 0.25
+
+
+class Fails:
+    """A model that does one wrong thing whenever a guilty row is among those it is given."""
+
+    def __init__(self, guilty: set[int], how: str) -> None:
+        self.guilty, self.how, self.calls = guilty, how, 0
+
+    def __call__(self, rows):
+        self.calls += 1
+        answer = good(rows)
+        bad = [place for place, row in enumerate(rows[:, 0].tolist()) if row in self.guilty]
+        if not bad:
+            return answer
+        match self.how:
+            case "raises":
+                raise ValueError("no such customer")
+            case "raises in silence":
+                raise KeyError
+            case "too few":
+                return answer[1:] if len(answer) > 1 else answer[:0]
+            case "matrix":
+                return np.zeros((len(rows), 2))
+            case "text":
+                return ["high"] * len(rows)
+            case "none at all":
+                return None
+            case "objects":
+                return [object()] * len(rows)
+            case "NaN":
+                answer[bad] = np.nan
+            case "infinity":
+                answer[bad] = -np.inf
+            case "None":
+                return [None if i in bad else value for i, value in enumerate(answer.tolist())]
+            case "above":
+                answer[bad] = 1.7
+            case "below":
+                answer[bad] = -0.001
+        return answer
+
+
+REASONS = {
+    "raises": "raised ValueError: no such customer",
+    "raises in silence": "raised KeyError",
+    "too few": "returned 0 scores for 1 rows",
+    "matrix": "returned shape (1, 2) for 1 rows",
+    "text": "returned <U4 instead of numbers",
+    "none at all": "returned shape () for 1 rows",
+    "objects": "returned what are no numbers",
+    "NaN": "returned NaN",
+    "infinity": "returned -infinity",
+    "None": "returned NaN",
+    "above": "1.7 outside [0, 1]",
+    "below": "-0.001 outside [0, 1]",
+}
+
+
+@given(
+    rows=st.integers(0, 70), guilty=st.sets(st.integers(0, 69)), how=st.sampled_from(list(REASONS))
+)
+def test_exactly_the_guilty_rows_are_refused_and_the_others_keep_their_value(rows, guilty, how):
+    given_matrix = matrix(rows)
+    kept = given_matrix.copy()
+    scores = score(Fails(guilty, how), given_matrix, 0.0, 1.0)
+    guilty = {row for row in guilty if row < rows}
+    assert scores.refusals == dict.fromkeys(guilty, REASONS[how])
+    fine = [row for row in range(rows) if row not in guilty]
+    assert scores.values[fine].tolist() == good(kept)[fine].tolist()
+    assert np.isnan(scores.values[list(guilty)]).all()
+    assert np.array_equal(given_matrix, kept)
+
+
+@pytest.mark.parametrize("how", list(REASONS))
+def test_every_reason_has_a_kind(how):
+    assert kind_of(REASONS[how]) in {"raised", "returned", "outside"}
+
+
+def test_a_batch_without_fault_is_one_call():
+    model = Fails(set(), "raises")
+    score(model, matrix(2000))
+    assert model.calls == 1
+
+
+def test_one_guilty_row_among_thousands_costs_two_calls_for_each_halving():
+    model = Fails({1234}, "raises")
+    assert list(score(model, matrix(2000)).refusals) == [1234]
+    assert model.calls <= 2 * 11 + 1
+
+
+def test_a_model_that_always_fails_is_not_asked_for_ever():
+    model = Fails(set(range(20_000)), "raises")
+    scores = score(model, matrix(20_000))
+    assert model.calls <= MAX_CALLS
+    assert len(scores.refusals) == 20_000
+    assert np.isnan(scores.values).all()
+
+
+def test_a_batch_of_five_hundred_is_always_resolved():
+    guilty = set(range(0, 512, 2))
+    assert set(score(Fails(guilty, "raises"), matrix(512)).refusals) == guilty
+
+
+def test_without_limits_every_finite_number_is_a_score():
+    values = np.array([-5.0, 1e300, 0.0])
+    scores = score(lambda rows: values[: len(rows)], matrix(3))
+    assert scores.values.tolist() == values.tolist()
+    assert scores.refusals == {}
+
+
+def test_one_limit_alone_counts():
+    scores = score(lambda rows: np.array([-5.0, 5.0]), matrix(2), minimum=0.0)
+    assert scores.refusals == {0: "-5 outside [0, inf]"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[0.25, 1], [[0.25], [1.0]], np.array([0.25, 1], np.float32), (np.float64(0.25), True)],
+    ids=["list", "column", "float32", "tuple"],
+)
+def test_whatever_numpy_takes_for_two_numbers_is_an_answer(answer):
+    assert score(lambda rows: answer, matrix(2), 0, 1).values.tolist() == [0.25, 1.0]
+
+
+def test_a_model_that_answers_with_its_input_does_not_get_it_changed():
+    given_matrix = np.array([[0.5], [7.0]])
+    scores = score(lambda rows: rows[:, 0], given_matrix, 0, 1)
+    assert scores.refusals == {1: "7 outside [0, 1]"}
+    assert given_matrix.tolist() == [[0.5], [7.0]]
+
+
+def test_a_long_message_is_cut():
+    def fails(rows):
+        raise RuntimeError("x" * 5000)
+
+    assert len(score(fails, matrix(1)).refusals[0]) == 200
+
+
+def test_a_model_that_was_not_asked_refuses_every_row():
+    scores = refused(3, "paused")
+    assert scores.refusals == {0: "paused", 1: "paused", 2: "paused"}
+    assert np.isnan(scores.values).all()
+    assert kind_of("paused") == "paused"
+    assert kind_of("something else") == "other"
