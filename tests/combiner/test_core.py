@@ -98,7 +98,10 @@ class World:
             self.committed.dead += [(output.place, offset) for offset, _ in output.dead]
             self.committed.order += sources(output)
         self.uncommitted = []
-        self.committed.inputs, self.committed.predictions = self.shipped
+        # A partition that is not named keeps the position it had.
+        inputs, predictions = self.shipped
+        self.committed.inputs |= inputs
+        self.committed.predictions |= predictions
 
     # -- what others write -------------------------------------------------------------------
 
@@ -652,7 +655,7 @@ class CommitsOutputsAlone(World):
     """Positions do not go with what they stand for."""
 
     def commit(self) -> None:
-        before = self.committed.inputs
+        before = dict(self.committed.inputs)
         super().commit()
         self.committed.inputs = before
 
