@@ -1,4 +1,4 @@
-"""Micro-batches: nothing is lost, doubled or reordered on the way, and nothing copied needlessly."""
+"""Micro-batches: nothing is lost, doubled or reordered, and nothing copied needlessly."""
 
 import numpy as np
 import pytest

@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 
 from workers.scoring import MAX_CALLS, kind_of, refused, score
 
-ROWS = np.arange(8, dtype=np.float64)[:, None] / 10
-
 
 def matrix(rows: int) -> np.ndarray:
     return np.column_stack([np.arange(rows), np.linspace(0, 1, rows)]).astype(np.float64)
@@ -16,6 +14,26 @@ def matrix(rows: int) -> np.ndarray:
 
 def good(rows: np.ndarray) -> np.ndarray:
     return rows[:, 1] * 0.5 + 0.25
+
+
+def raises(error: Exception):
+    def answer(rows):
+        raise error
+
+    return answer
+
+
+# What goes wrong with a whole call, and the value that is wrong for single rows.
+CALLS = {
+    "raises": raises(ValueError("no such customer")),
+    "raises in silence": raises(KeyError()),
+    "too few": lambda rows: np.zeros(len(rows) - 1),
+    "matrix": lambda rows: np.zeros((len(rows), 2)),
+    "text": lambda rows: ["high"] * len(rows),
+    "none at all": lambda rows: None,
+    "objects": lambda rows: [object()] * len(rows),
+}
+VALUES = {"NaN": np.nan, "infinity": -np.inf, "None": None, "above": 1.7, "below": -0.001}
 
 
 class Fails:
@@ -26,36 +44,12 @@ class Fails:
 
     def __call__(self, rows):
         self.calls += 1
-        answer = good(rows)
-        bad = [place for place, row in enumerate(rows[:, 0].tolist()) if row in self.guilty]
-        if not bad:
-            return answer
-        match self.how:
-            case "raises":
-                raise ValueError("no such customer")
-            case "raises in silence":
-                raise KeyError
-            case "too few":
-                return answer[1:] if len(answer) > 1 else answer[:0]
-            case "matrix":
-                return np.zeros((len(rows), 2))
-            case "text":
-                return ["high"] * len(rows)
-            case "none at all":
-                return None
-            case "objects":
-                return [object()] * len(rows)
-            case "NaN":
-                answer[bad] = np.nan
-            case "infinity":
-                answer[bad] = -np.inf
-            case "None":
-                return [None if i in bad else value for i, value in enumerate(answer.tolist())]
-            case "above":
-                answer[bad] = 1.7
-            case "below":
-                answer[bad] = -0.001
-        return answer
+        bad = [row in self.guilty for row in rows[:, 0].tolist()]
+        if any(bad) and self.how in CALLS:
+            return CALLS[self.how](rows)
+        answer = good(rows).tolist()
+        wrong = VALUES.get(self.how)
+        return [wrong if b else value for b, value in zip(bad, answer, strict=True)]
 
 
 REASONS = {
