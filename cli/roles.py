@@ -1,12 +1,18 @@
 """`ensemble worker`, `combiner` and `monitor`: one role in this process."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import DEFAULT_CONFIG, ConfigOption, MetricsPortOption, SlotOption
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+    from workers.protocol import Model
 
 
 def allow_user_modules(config: Path) -> None:
@@ -34,7 +40,8 @@ def worker(
     allow_user_modules(config)
     from workers.service import run_worker
 
-    run_worker(settings, name, slot, metrics_port=metrics_port)
+    with _prediction_cache(settings) as wrap:
+        run_worker(settings, name, slot, metrics_port=metrics_port, wrap=wrap)
 
 
 def combiner(
@@ -49,7 +56,7 @@ def combiner(
 
     settings = load_settings(config)
     logs.configure(f"combiner-{slot}", settings)
-    from combiner.service import run_combiner
+    from combiner.process import run_combiner
 
     with stop_event() as stop:
         run_combiner(settings, slot, stop, metrics_port=metrics_port)
@@ -68,3 +75,37 @@ def monitor(
     from monitor.service import run_monitor
 
     run_monitor(settings, metrics_port=metrics_port)
+
+
+@contextmanager
+def _prediction_cache(settings: "Settings") -> "Iterator[Callable[[Model], Model]]":
+    """What puts a memory in front of the models that are to have one."""
+    remembering = {model.name for model in settings.models if model.cache_predictions}
+    if not remembering:
+        yield lambda model: model
+        return
+    from cache.breaker import BreakerConfig
+    from cache.opening import open_cache
+    from cache.prediction_cache import CachedModel
+    from streams.clock import SystemClock
+
+    tuning = settings.cache
+    cache = open_cache(
+        tuning.url.get_secret_value(),
+        timeout_ms=tuning.timeout_ms,
+        max_entries=tuning.max_entries,
+        breaker=BreakerConfig(
+            failures=tuning.breaker_failures, cool_down_ms=tuning.breaker_cool_down_ms
+        ),
+        clock=SystemClock(),
+    )
+    try:
+        yield (
+            lambda model: (
+                CachedModel(model, cache, ttl_s=tuning.ttl_s)
+                if model.name in remembering
+                else model
+            )
+        )
+    finally:
+        cache.close()

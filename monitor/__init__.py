@@ -1,0 +1,1 @@
+"""Watches the health of the models, over all combiners."""

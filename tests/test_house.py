@@ -33,10 +33,13 @@ LAYERS: dict[str, set[str]] = {
 MODULES: dict[str, tuple[str, str]] = {
     "streams": (
         "errors instants features events frames records columns signals",
-        "settings client clock metrics source sink admin app mapping embedded/*",
+        "settings client clock metrics source sink reader admin app mapping embedded/*",
     ),
     "registry": ("manifest", "bundle"),
-    "workers": ("batching scoring protocol", "adapters/* loading agents service"),
+    "workers": (
+        "batching scoring tracking protocol",
+        "adapters/* loading lane agents feed watchdog service",
+    ),
     "combiner": (
         "join answers window core decision encoding health fallback calibration strategies/*",
         "service outbox assembly process",
@@ -45,7 +48,7 @@ MODULES: dict[str, tuple[str, str]] = {
         "keys breaker protocol latest",
         "memory redis_store write_behind bounded guarded opening prediction_cache",
     ),
-    "monitor": ("", "*"),
+    "monitor": ("board", "service"),
     "lab": ("", "*"),
     "cli": ("", "*"),
 }
