@@ -360,6 +360,19 @@ def test_a_row_that_is_done_stays_behind_an_earlier_one_that_is_not() -> None:
     assert settled.offsets.tolist() == [10, 11, 12]
 
 
+def test_order_comes_before_the_deadline_of_a_fresh_row_behind_backlog() -> None:
+    """The one case in which a row is held past its own deadline; bounded by the limit."""
+    join = opened(1)
+    join.add_events(good(10), backlog_below=11)
+    join.add_events(good(11))
+    while join.now_ns < START_NS + 2 * DEADLINE_NS:
+        join.sleep_until(join.now_ns + STALL_NS - 1)
+        join.add_answers(0, answers(0.5, 11))
+    assert join.emitted == []
+    join.add_answers(0, answers(0.5, 10))
+    assert join.settle_all() == 2
+
+
 def test_rows_that_came_together_leave_together_at_the_deadline() -> None:
     join = opened(1)
     join.add_events(good(10, 11))
