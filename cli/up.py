@@ -134,9 +134,9 @@ def up(
         first = [broker_program(settings, directory)] if embedded else programs
         with Supervisor(first, on_change=on_change) as supervisor:
             if embedded:
-                if not _await_broker(settings, supervisor, stop):
+                if not await_broker(settings, supervisor, stop):
                     return
-                _create_topics(settings)
+                create_topics(settings)
                 for program in programs:
                     supervisor.add(program)
             stop.wait()
@@ -145,7 +145,7 @@ def up(
         raise typer.Exit(code if code > 0 else 1)  # a signal has no exit code
 
 
-def _await_broker(settings: "Settings", supervisor: "Supervisor", stop: "threading.Event") -> bool:
+def await_broker(settings: "Settings", supervisor: "Supervisor", stop: "threading.Event") -> bool:
     """Wait until the broker serves; whether it does. Raises BrokerError when it never will."""
     import time
 
@@ -166,7 +166,8 @@ def _await_broker(settings: "Settings", supervisor: "Supervisor", stop: "threadi
     return False
 
 
-def _create_topics(settings: "Settings") -> None:
+def create_topics(settings: "Settings") -> None:
+    """Make the topics that do not exist."""
     from streams.admin import TopicAdmin, wanted_topics
 
     admin = TopicAdmin(settings.kafka)

@@ -123,6 +123,7 @@ class WorkerTuning(Section):
     max_batch: Annotated[int, Field(gt=0, le=20_000)] = 2000
     max_backlog: Positive = 20_000
     fetch_records: Annotated[int, Field(gt=0, le=1_000_000)] = 2000
+    pace_ms: Annotated[int, Field(ge=0, le=1000)] = 4
     hang_ms: Positive = 10_000
     threads_per_model: Positive = 1
 
@@ -137,6 +138,7 @@ class CombinerSettings(Section):
     catch_up_limit_ms: Positive = 30_000
     delivery: Literal["exactly_once", "at_least_once"] = "at_least_once"
     commit_interval_ms: Annotated[int, Field(ge=0, le=10_000)] = 10
+    pace_ms: Annotated[int, Field(ge=0, le=1000)] = 2
     max_pending: Positive = 20_000
     explain: bool = False
     processes: Annotated[int, Field(ge=0, le=64)] = 1
