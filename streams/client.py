@@ -133,9 +133,15 @@ def translated(error: KafkaException | KafkaError, what: str) -> BrokerError:
     reason = error.args[0] if isinstance(error, KafkaException) else error
     if not isinstance(reason, KafkaError):
         return BrokerError(f"{what}: {reason}")
-    if reason.code() in _FENCED:
+    if _is_fenced(reason):
         return FencedError(f"{what}: {reason.str()}; another process has this slot")
     return BrokerError(f"{what}: {reason.str()}")
+
+
+def _is_fenced(error: KafkaError) -> bool:
+    # A fatal error keeps the code of its cause to itself; the text tells.
+    wrapped = error.code() == KafkaError._FATAL and "fenced" in error.str()  # noqa: SLF001
+    return wrapped or error.code() in _FENCED
 
 
 class Watch:
@@ -147,7 +153,7 @@ class Watch:
 
     def on_error(self, error: KafkaError) -> None:
         """The client's `error_cb`; also for whatever else has no caller to raise to."""
-        if error.fatal() or error.code() in _REJECTED | _FENCED:
+        if error.fatal() or _is_fenced(error) or error.code() in _REJECTED:
             self.fail(translated(error, self._what))
         else:
             log.warning("%s: %s", self._what, error.str())
