@@ -20,7 +20,7 @@ DEFAULT_MODELS = (
 )
 
 
-def template(models: tuple[str, ...] = DEFAULT_MODELS, bundle: str = "") -> str:
+def template(models: tuple[str, ...] = DEFAULT_MODELS, bundle: str = "", id_path: str = "") -> str:
     """The text of a configuration with those models, all in one worker."""
     text = files("cli").joinpath("ensemble.toml").read_text(encoding="utf-8")
     tables = "".join(f'[[models]]\nname = "{name}"\n\n' for name in models)
@@ -29,6 +29,8 @@ def template(models: tuple[str, ...] = DEFAULT_MODELS, bundle: str = "") -> str:
     text = text.replace("{models}", tables.rstrip("\n") + "\n").replace("{workers}", worker)
     if bundle:
         text = text.replace('# bundle = "bundle"', f"bundle = {_toml_text(bundle)}")
+    if id_path:
+        text = text.replace('# id = ""', f"id = {_toml_text(id_path)}")
     return text
 
 
@@ -45,15 +47,17 @@ def init(
         Path | None,
         typer.Option(help="A bundle that `ensemble train` wrote: its models are filled in."),
     ] = None,
+    id_: Annotated[str, typer.Option("--id", help="Where an event has its id.")] = "",
 ) -> None:
     """Write a commented configuration; what is there already is never overwritten."""
     if bundle is None:
-        text = template()
+        text = template(id_path=id_)
     else:
         from registry.bundle import load_manifest
 
         models = tuple(model.name for model in load_manifest(bundle).manifest.models)
-        text = template(models, Path(os.path.relpath(bundle, path.parent)).as_posix())
+        place = Path(os.path.relpath(bundle, path.parent)).as_posix()
+        text = template(models, place, id_)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:

@@ -19,7 +19,7 @@ LEVELS = ("debug", "info", "warning", "error")
 MASK = "***"
 
 # `scheme://user:password@host`, wherever it comes from, and `password=…` as libraries write it.
-_URL_PASSWORD = re.compile(r"(?<=://)([^\s/@:]*):[^\s/@]+(?=@)")
+_URL_PASSWORD = re.compile(r"(?<=://)(?P<user>[^\s/@:]*):(?P<password>[^\s/@]+)(?=@)")
 _ASSIGNED = re.compile(r"(?i)\b((?:[\w.]*)(?:password|secret|token)\"?\s*[=:]\s*\"?)[^\s\",;&]+")
 _SECRET_NAME = re.compile(r"(?i)password|secret|token|key\.pem|key\.string")
 # Shorter values would mask half of every line.
@@ -30,13 +30,8 @@ _QUIET = ("faust", "mode", "aiokafka", "asyncio", "kafka")
 
 def secrets_of(settings: Settings) -> list[str]:
     """Every value of the configuration that must not be seen."""
-    found = [settings.cache.url.get_secret_value()] if _has_password(settings) else []
-    found += re.findall(r"://[^\s/@:]*:([^\s/@]+)@", settings.cache.url.get_secret_value())
-    return found + list(_secret_properties(settings.kafka))
-
-
-def _has_password(settings: Settings) -> bool:
-    return _URL_PASSWORD.search(settings.cache.url.get_secret_value()) is not None
+    urls = _URL_PASSWORD.finditer(settings.cache.url.get_secret_value())
+    return [url["password"] for url in urls] + list(_secret_properties(settings.kafka))
 
 
 def _secret_properties(kafka: KafkaSettings) -> Iterable[str]:
@@ -55,7 +50,7 @@ def masked(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _MIN_SECRET_CHARS:
             text = text.replace(secret, MASK)
-    text = _URL_PASSWORD.sub(rf"\1:{MASK}", text)
+    text = _URL_PASSWORD.sub(rf"\g<user>:{MASK}", text)
     return _ASSIGNED.sub(rf"\1{MASK}", text)
 
 

@@ -2,23 +2,33 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Some tools signal a process and its whole group, so that one request arrives twice.
+_SAME_REQUEST_S = 1.0
+
 
 @contextmanager
 def stop_event() -> Iterator[threading.Event]:
-    """An event that the first SIGTERM or SIGINT sets; a second one ends the process at once."""
+    """An event that SIGTERM or SIGINT sets; asked a second time, the process ends at once."""
     stop = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
+    asked_at_s = 0.0
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        for number in signals:
+    def ask(number: int, _frame: FrameType | None) -> None:
+        nonlocal asked_at_s
+        now_s = time.monotonic()
+        if not stop.is_set():
+            asked_at_s = now_s
+            stop.set()
+        elif now_s - asked_at_s > _SAME_REQUEST_S:
             signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
-    before = {number: signal.signal(number, ask) for number in signals}
+    before = {number: signal.signal(number, ask) for number in _SIGNALS}
     try:
         yield stop
     finally:
