@@ -53,7 +53,7 @@ demo: $(STAMP) ## The whole system on real data (ARGS="--json --seconds 60")
 	$(BIN)/ensemble demo $(ARGS)
 
 bench: $(STAMP) ## Every benchmark; figures are printed, never stored
-	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename $$file .py)"; done
 
 # The lock files carry versions and hashes only: no registry address and no path.
 # LOCK_ARGS=--upgrade moves every pin to the newest version.

@@ -31,6 +31,15 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """How the models did on events whose deadline has passed: int64[M] each."""
+
+    answered: Ints
+    refused: Ints
+    missed: Ints
+
+
+@dataclass(frozen=True, slots=True)
 class Cells:
     """One model's answers for some events.
 

@@ -1,7 +1,5 @@
 """From settings and a bundle to a combiner: which columns, weights, rungs, strategy."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,7 +49,7 @@ def strategy_of(settings: Settings, manifest: Manifest, weights: NDArray[np.floa
     """The configured strategy.
 
     Raises:
-        ConfigurationError: stacking names a member that is not configured.
+        ConfigurationError: stacking was trained with other members than those configured.
     """
     combiner = settings.combiner
     match combiner.strategy:
@@ -62,19 +60,28 @@ def strategy_of(settings: Settings, manifest: Manifest, weights: NDArray[np.floa
         case "majority_vote":
             return MajorityVote(weights, combiner.threshold)
         case "stacking":
-            columns = _stacked_columns([model.name for model in settings.models], manifest)
+            columns = _stacked_columns(settings, manifest)
             return StackedLogistic(manifest.stacking, columns, combiner.threshold)
 
 
-def _stacked_columns(models: Sequence[str], manifest: Manifest) -> list[int]:
-    lacking = [name for name in manifest.stacking.members if name not in models]
+def _stacked_columns(settings: Settings, manifest: Manifest) -> list[int]:
+    models = [model.name for model in settings.models]
+    stacked = manifest.stacking.members
+    lacking = [name for name in stacked if name not in models]
     if lacking:
         raise ConfigurationError(
             "combiner.strategy",
             f"stacking needs the model `{lacking[0]}`; expected it among [[models]], "
             "or another strategy",
         )
-    return [models.index(name) for name in manifest.stacking.members]
+    strange = [m.name for m in settings.models if m.name not in stacked and not m.reserve]
+    if strange:
+        raise ConfigurationError(
+            "combiner.strategy",
+            f"stacking was not trained with the model `{strange[0]}`; expected another strategy, "
+            "or `reserve = true` for it",
+        )
+    return [models.index(name) for name in stacked]
 
 
 def combiner_of(

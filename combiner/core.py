@@ -136,9 +136,6 @@ class Combiner:
         self._windows: dict[Place, PartitionWindow] = {}
         # `predictions` partition → offset behind the last record taken in.
         self._positions: dict[int, int] = {}
-        self._judged_ns = now_ns
-        # Health needs no finer grain than a fraction of the deadline.
-        self._judge_every_ns = max(join_config.deadline_ns // 5, NS_PER_MS)
         self.bad_frames: Counter[str] = Counter()
 
     # -- partitions come and go --------------------------------------------------------------
@@ -226,13 +223,19 @@ class Combiner:
 
     def advance(self, now_ns: int, now_ms: WallMs) -> list[Output]:
         """All that leaves now; call when something came in, and when `next_wake_ns` says so."""
-        if now_ns - self._judged_ns >= self._judge_every_ns:
-            self._judge(now_ns)
-        outputs: list[Output] = []
-        for place, window in self._windows.items():
-            parts = window.settle(now_ns)
-            outputs += [self._output(place, *part, now_ns, now_ms) for part in parts]
+        outputs = self._settle(now_ns, now_ms)
+        # After what was due has left, and before anything else can come in: an answer that comes
+        # later is late.
+        if self._judge(now_ns):
+            outputs += self._settle(now_ns, now_ms)
         return outputs
+
+    def _settle(self, now_ns: int, now_ms: WallMs) -> list[Output]:
+        return [
+            self._output(place, *part, now_ns, now_ms)
+            for place, window in self._windows.items()
+            for part in window.settle(now_ns)
+        ]
 
     def next_wake_ns(self) -> int | None:
         """When something leaves although nothing comes in; None is never."""
@@ -313,13 +316,16 @@ class Combiner:
         waited = [column.health.waited_for for column in self._columns.values()]
         return np.array(waited, dtype=np.bool_) & ~self._reserves
 
-    def _judge(self, now_ns: int) -> None:
-        self._judged_ns = now_ns
+    def _judge(self, now_ns: int) -> bool:
+        """Judge the models on what is due; whether other models are waited for than before."""
         judgements = [
             judgement
             for window in self._windows.values()
             if (judgement := window.join.judge(now_ns)) is not None
         ]
+        if not judgements:
+            return False
+        before = self._waited_for()
         for column in self._columns.values():
             answered = sum(int(j.answered[column.index]) for j in judgements)
             refused = sum(int(j.refused[column.index]) for j in judgements)
@@ -329,8 +335,11 @@ class Combiner:
             column.tally.missed += missed
             column.health.update(answered, refused, missed, now_ns)
         expected = self._waited_for()
+        if np.array_equal(before, expected):
+            return False
         for window in self._windows.values():
             window.join.set_expected(expected)
+        return True
 
     def report(self) -> list[ModelReport]:
         """Each model's state, and its tally since the last report."""

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from cache.latest import LatestScore
 from combiner.calibration import Calibrator
-from combiner.fallback import CACHED, PRIOR, Ladder
+from combiner.fallback import CACHED, PARTIAL, PRIOR, RESERVE, Ladder
 from combiner.join import ANSWERED, REFUSED, Settled
 from combiner.strategies.protocol import Strategy
+from combiner.strategies.weighted_mean import WeightedMean
 from streams.instants import WallMs
 
 Floats = NDArray[np.float64]
@@ -69,7 +70,7 @@ class Decider:
         config: see there.
         ladder: the rungs in use.
         calibrator: raw answers to probabilities.
-        strategy: how answers are combined.
+        strategy: how the members' answers are combined; reserves are averaged by weight.
         recall: the latest scores of some entities; the only thing asked of the outside, and it
             must answer at once, with None for what it does not know.
     """
@@ -86,6 +87,8 @@ class Decider:
         self._ladder = ladder
         self._calibrator = calibrator
         self._strategy = strategy
+        # What was trained on the members knows nothing of the reserves.
+        self._reserve_strategy = WeightedMean(config.weights, config.threshold)
         self._recall = recall
         members = ~ladder.reserves
         weights = config.weights if config.weights[members].any() else np.ones(len(members))
@@ -101,14 +104,16 @@ class Decider:
         scores = np.full(len(settled), self._config.prior)
         labels = (scores >= self._config.threshold).astype(np.int64)
         contributions = np.zeros(used.shape) if self._config.explain else None
-        combinable = np.flatnonzero(rungs < CACHED)
-        if len(combinable):
-            source = calibrated if self._strategy.calibrated else raw
-            rows = slice(None) if len(combinable) == len(settled) else combinable
-            scores[rows] = self._strategy.combine(source[rows], used[rows])
-            labels[rows] = scores[rows] >= self._strategy.threshold
-            if contributions is not None:
-                contributions[rows] = self._strategy.contributions(source[rows], used[rows])
+        for strategy, rows in (
+            (self._strategy, np.flatnonzero(rungs <= PARTIAL)),
+            (self._reserve_strategy, np.flatnonzero(rungs == RESERVE)),
+        ):
+            if len(rows):
+                source = (calibrated if strategy.calibrated else raw)[rows]
+                scores[rows] = strategy.combine(source, used[rows])
+                labels[rows] = scores[rows] >= strategy.threshold
+                if contributions is not None:
+                    contributions[rows] = strategy.contributions(source, used[rows])
         cached_at_ms = self._from_cache(settled, entities, rungs, scores, labels, now_ms)
         agrees = used & ((calibrated >= self._config.threshold) == (labels == 1)[:, None])
         confidence = np.minimum((agrees * self._weight_shares).sum(axis=1), 1.0)

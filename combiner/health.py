@@ -37,7 +37,7 @@ from typing import Literal
 State = Literal["HEALTHY", "DEGRADED", "FAILED", "PROBING"]
 
 # The window moves in steps of this part of its length: fine enough that a verdict leaves it no
-# more than 1/8 late, coarse enough that the sums stay cheap.
+# more than 1/8 early, coarse enough that the sums stay cheap.
 _STEPS = 8
 
 
@@ -69,6 +69,7 @@ class ModelHealth:
         self._good = 0
         self._bad = 0
         self._bad_run = 0
+        self._good_since = 0  # good verdicts in the present state, however long ago
 
     @property
     def waited_for(self) -> bool:
@@ -87,6 +88,7 @@ class ModelHealth:
         self._forget(now_ns)
         self._remember(answered, bad, now_ns)
         self._bad_run = 0 if answered else self._bad_run + bad
+        self._good_since += answered
         state = self._next(answered)
         if state != self.state:
             self._enter(state, now_ns)
@@ -103,7 +105,7 @@ class ModelHealth:
         if enough and self.bad_share >= config.failed_share:
             return "FAILED"
         if self.state == "PROBING":
-            recovered = self._good >= config.recovered_events
+            recovered = self._good_since >= config.recovered_events
             return "HEALTHY" if recovered and self.bad_share < config.degraded_share else "PROBING"
         if self.state == "DEGRADED":
             return "HEALTHY" if self.bad_share < config.degraded_share / 2 else "DEGRADED"
@@ -115,7 +117,7 @@ class ModelHealth:
         if state in {"PROBING", "FAILED"}:
             # The past is settled; what counts from here is what it does from here.
             self._steps.clear()
-            self._good = self._bad = self._bad_run = 0
+            self._good = self._bad = self._bad_run = self._good_since = 0
 
     def _remember(self, good: int, bad: int, now_ns: int) -> None:
         step = self.config.window_ns // _STEPS or 1

@@ -14,8 +14,8 @@ Rules of this file:
    - a backlog event (one that lay in the topic before its reader came that far) once every
      model that it still waits for has stood still for `stall_ns`, and at `catch_up_limit_ns`
      in any case. An outage must not turn its backlog into fallbacks.
-3. Rows leave in order. A row that is done stays behind an earlier one that is not; since fresh
-   rows get their deadlines in order, it still leaves before its own.
+3. Rows leave in order. A row that is done stays behind an earlier one that is not. Among fresh
+   rows deadlines come in order, so it still leaves before its own; behind backlog it may not.
 4. Settled rows are remembered for a while. Each model is *judged* on each row once, at the row's
    deadline and not when it settled, so that a model nobody waits for can show that it is back,
    and so that late answers are known to be late.
@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from combiner.answers import Answers, Cells, EarlyAnswers
+from combiner.answers import Answers, Cells, EarlyAnswers, Judgement
 
 WAITING, ANSWERED, REFUSED = 0, 1, 2
 
@@ -88,15 +88,6 @@ class Settled:
 
     def __len__(self) -> int:
         return len(self.offsets)
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """How the models did on events whose deadline has passed: int64[M] each."""
-
-    answered: Ints
-    refused: Ints
-    missed: Ints
 
 
 class DeadlineJoin:
@@ -212,10 +203,14 @@ class DeadlineJoin:
         if rows is None:
             positions, known = self._rows_of(cells.offsets)
             answers.unknown = len(cells) - len(positions)
-            # The same event twice in one frame: the first answer holds.
-            rows, once = np.unique(known, return_index=True)
-            answers.duplicate = len(known) - len(once)
-            cells = cells.take(positions[once])
+            if np.count_nonzero(known[1:] <= known[:-1]):
+                # The same event twice in one frame: the first answer holds.
+                rows, once = np.unique(known, return_index=True)
+                answers.duplicate = len(known) - len(once)
+                cells = cells.take(positions[once])
+            else:
+                rows = known
+                cells = cells.take(positions) if answers.unknown else cells
         self._fill(member, rows, cells, now_ns, answers)
         return answers
 
@@ -228,7 +223,7 @@ class DeadlineJoin:
         dense = self._last_offset - oldest == tail - first - 1
         if not dense or low < oldest or int(offsets[-1]) - low != count - 1:
             return None
-        if not (offsets[1:] > offsets[:-1]).all():
+        if np.count_nonzero(offsets[1:] <= offsets[:-1]):
             return None
         start = first + low - oldest
         return slice(start, start + count)
@@ -244,21 +239,23 @@ class DeadlineJoin:
     def _fill(
         self, member: int, rows: slice | Ints, cells: Cells, now_ns: int, answers: Answers
     ) -> None:
-        fresh = self._states[member, rows] == WAITING
-        if not fresh.all():
-            keep = np.flatnonzero(fresh)
-            answers.duplicate += len(fresh) - len(keep)
+        states = self._states[member]
+        filled = states[rows]
+        if np.count_nonzero(filled):
+            keep = np.flatnonzero(filled == WAITING)
+            answers.duplicate += len(filled) - len(keep)
             rows, cells = _indices(rows)[keep], cells.take(keep)
         count = len(cells)
         if not count:
             return
-        self._states[member, rows] = np.where(np.isnan(cells.scores), REFUSED, ANSWERED)
+        # False and True, one up: ANSWERED and REFUSED.
+        states[rows] = np.isnan(cells.scores).view(np.uint8) + np.uint8(ANSWERED)
         self._scores[member, rows] = cells.scores
         if self._expected[member]:
             self._remaining[rows] -= 1
         self._record[rows] = np.minimum(self._record[rows], cells.record)
         answers.filled = count
-        answers.latency_ns = count * now_ns - int(self._seen_ns[rows].sum())
+        answers.latency_ns = count * now_ns - int(np.add.reduce(self._seen_ns[rows]))
         answers.late = self._settled_among(rows)
         where = _indices(rows) if cells.reasons else np.empty(0)
         for position, reason in cells.reasons.items():

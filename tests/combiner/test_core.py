@@ -368,10 +368,6 @@ def test_waiting_events_are_let_go_when_the_model_they_wait_for_has_failed() -> 
     assert states(world)["b"] == "FAILED"
 
 
-@pytest.mark.xfail(
-    reason="a row is judged up to a fifth of the deadline after it left, and an answer that comes "
-    "in between counts as given in time: the model stays waited for and is in no score"
-)
 def test_a_model_that_is_always_a_little_late_fails() -> None:
     world = World()
     due: list[tuple[int, int]] = []

@@ -203,10 +203,6 @@ def test_at_one_event_a_minute_now_and_then_a_miss_is_no_failure() -> None:
         assert ill.after(60 * SECOND).sees(good=1) == "HEALTHY"
 
 
-@pytest.mark.xfail(
-    reason="good verdicts of PROBING leave the window, so below recovered_events a window "
-    "(10 events a second by default) a failed model never comes back"
-)
 def test_at_one_event_a_minute_a_model_recovers_too() -> None:
     ill = failed()
     ill.after(60 * SECOND).sees(good=1)
