@@ -110,7 +110,10 @@ class Feed:
         """
         try:
             while not stop.is_set():
-                self._turn()
+                fetched = self._turn()
+                # What comes in a stream is cheaper in handfuls; what comes alone never waits.
+                if 0 < fetched < self._tuning.fetch_records:
+                    stop.wait(self._tuning.pace_ms / 1000)
             self.ready = False
             if not self._settle(_STOP_DRAIN_MS):
                 log.warning("leaving with events unanswered; they will be read again")
@@ -119,13 +122,15 @@ class Feed:
             self.ready = False
             self._source.close()
 
-    def _turn(self) -> None:
+    def _turn(self) -> int:
+        """Fetch and hand over; how many records came."""
         self._commit_if_due()
         if self._is_blocked():
-            return
+            return 0
         messages = self._source.fetch(self._tuning.fetch_records, _IDLE_WAIT_S)
         if messages:
             self._hand_over(self._batches(messages))
+        return len(messages)
 
     def _is_blocked(self) -> bool:
         """Whether models that make progress have enough to do; waits a little if so."""

@@ -15,14 +15,13 @@ import numpy as np
 from hypothesis import strategies as st
 
 from combiner import join as join_module
-from combiner.answers import Answers, Cells
+from combiner.answers import Answers, Cells, Judgement
 from combiner.join import (
     ANSWERED,
     REFUSED,
     WAITING,
     DeadlineJoin,
     JoinConfig,
-    Judgement,
     Settled,
 )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, find, given, settings
 
-from combiner.answers import Answers, Cells, EarlyAnswers
+from combiner.answers import Answers, Cells, EarlyAnswers, Judgement
 from combiner.join import (
     _FOREVER,
     ANSWERED,
@@ -16,7 +16,6 @@ from combiner.join import (
     DeadlineJoin,
     Ints,
     JoinConfig,
-    Judgement,
     Settled,
 )
 from tests.combiner.join_kit import (
