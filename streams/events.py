@@ -9,6 +9,7 @@ producer that changed its types would otherwise shift every score without a word
 """
 
 import operator
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.errors import ConfigurationError
 from streams.features import Feature, FeatureSchema
 from streams.instants import MAX_WALL_MS, MIN_WALL_MS, wall_ms_from_iso
 
@@ -25,6 +27,11 @@ from streams.instants import MAX_WALL_MS, MIN_WALL_MS, wall_ms_from_iso
 MAX_ID_CHARS = 1024
 # Error texts travel in headers; the cause is in the first words.
 MAX_REASON_CHARS = 300
+
+# What the JSON library cannot look for.
+_UNREADABLE_KEY = re.compile(r'["\\\x00-\x1f]')
+# Integers of JSON have no limit, the matrix has.
+_LARGEST = int(np.finfo(np.float64).max)
 
 _MISSING = float("nan")
 _UNKNOWN_CATEGORY = float("nan")
@@ -93,6 +100,15 @@ class _Node:
 
     def struct(self, name: str) -> type[msgspec.Struct]:
         names = self.names()
+        for key in names:
+            if key in self.leaves and key in self.children:
+                raise ConfigurationError(
+                    "event", f"`{key}` is wanted as a value and as an object with values in it"
+                )
+            if _UNREADABLE_KEY.search(key):
+                raise ConfigurationError(
+                    "event", f"the key {key!r} holds a quote, a backslash or a control character"
+                )
         fields: list[tuple[str, Any, Any]] = [
             (names[key], type_, None) for key, type_ in self.leaves.items()
         ]
@@ -120,6 +136,9 @@ class EventDecoder:
         entity_path: where the entity key is; empty means the record's key, else the id.
         time_path: where the event time is (milliseconds since 1970 or ISO 8601); empty means
             the record's timestamp.
+
+    Raises:
+        ConfigurationError: a key cannot be looked for.
     """
 
     def __init__(
@@ -235,7 +254,10 @@ class EventDecoder:
                 given_at[i] = np.array([value is not None for value in columns[i]])
                 columns[i] = [convert(value) for value in columns[i]]
             rows = list(zip(*columns, strict=True))
-        matrix = np.array(rows, dtype=np.float64)  # None becomes NaN
+        try:
+            matrix = np.array(rows, dtype=np.float64)  # None becomes NaN
+        except OverflowError:
+            matrix = np.array(self._without_giants(rows, wrong), dtype=np.float64)
         missing = np.isnan(matrix) & self._required
         for i, given in given_at.items():
             # A value outside the vocabulary is there, only nobody has seen it before.
@@ -246,6 +268,19 @@ class EventDecoder:
                 listed = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
                 wrong.setdefault(row, ("MissingFeature", f"missing or null: {listed}"))
         return matrix, wrong
+
+    def _without_giants(
+        self, rows: list[tuple[Any, ...]], wrong: dict[int, tuple[str, str]]
+    ) -> list[tuple[Any, ...]]:
+        """The rows, without integers that no float can hold; these make their row bad."""
+        kept = []
+        for row, cells in enumerate(rows):
+            giant = [isinstance(cell, int) and abs(cell) > _LARGEST for cell in cells]
+            if any(giant):
+                name = self.schema.names[giant.index(True)]
+                wrong[row] = ("WrongType", f"number out of range: {name}")
+            kept.append(tuple(None if g else cell for g, cell in zip(giant, cells, strict=True)))
+        return kept
 
     def _texts(self, role: str, structs: list[Any], wrong: dict[int, tuple[str, str]]) -> list[str]:
         getter = self._meta_getters.get(role)
