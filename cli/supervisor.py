@@ -150,7 +150,10 @@ class Supervisor(AbstractContextManager["Supervisor"]):
             self._launch(child)
 
     def stop(self, name: str, grace_s: float | None = None) -> None:
-        """Ask a child to end, wait for it, and kill it after the grace time; it stays away."""
+        """Ask a child to end, wait for it, and kill it after the grace time; it stays away.
+
+        One that was given up stays what it is.
+        """
         self._stop([name], self._grace_s if grace_s is None else grace_s)
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
@@ -280,9 +283,10 @@ class Supervisor(AbstractContextManager["Supervisor"]):
                 if child.process is not None:
                     child.state = "stopping"
                     child.process.terminate()
-                else:
+                    self._tell(child)
+                elif child.state == "waiting":
                     child.state = "stopped"
-                self._tell(child)
+                    self._tell(child)
             gone = self._changed.wait_for(lambda: not any(c.process for c in children), grace_s)
             if not gone:
                 for child in children:

@@ -89,6 +89,7 @@ class TestRestarts:
         with Supervisor([program], QUICK) as supervisor:
             assert supervisor.wait_for(in_state("child", "failed"), WAIT_S)
             assert supervisor.states()["child"].restarts == 0
+        assert supervisor.states()["child"].state == "failed", "closing does not hide why"
 
     def test_a_broker_that_is_away_is_waited_for(self) -> None:
         with Supervisor([ends_with(BrokerError.exit_code)], QUICK) as supervisor:
@@ -171,7 +172,7 @@ class TestTheEnd:
     def test_nothing_is_started_during_the_end(self) -> None:
         with Supervisor([ends_with(1)], RestartPolicy(crashes=10**9)) as supervisor:
             pass
-        assert supervisor.states()["child"].state in {"stopped", "waiting"}
+        assert supervisor.states()["child"].state == "stopped"
         assert supervisor.states()["child"].pid is None
 
     def test_each_child_gets_its_environment(self, tmp_path: Path) -> None:
