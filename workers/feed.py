@@ -9,10 +9,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from confluent_kafka import Message, TopicPartition
 
 from streams import signals
+from streams.columns import Columns, columns_of
 from streams.errors import BrokerError, FencedError
 from streams.events import EventDecoder
 from streams.instants import NS_PER_MS, Clock
@@ -163,27 +163,20 @@ class Feed:
     def _batches(self, messages: list[Message]) -> list[RecordBatch]:
         """One record batch for each partition of a fetch."""
         received_ns = self._clock.monotonic_ns()
-        groups: dict[Place, list[Message]] = {}
-        for message in messages:
-            place = (message.topic() or "", message.partition() or 0)
-            groups.setdefault(place, []).append(message)
         self._metrics.counter(signals.EVENTS_FETCHED, self._worker).inc(len(messages))
-        return [self._batch(place, group, received_ns) for place, group in groups.items()]
+        return [self._batch(columns, received_ns) for columns in columns_of(messages)]
 
-    def _batch(self, place: Place, messages: list[Message], received_ns: int) -> RecordBatch:
-        offsets = np.array([message.offset() for message in messages], dtype=np.int64)
-        # Ids, entities and times are the combiner's business; only their absence matters here.
+    def _batch(self, columns: Columns, received_ns: int) -> RecordBatch:
+        # What an event is called is the combiner's business; only whether it is bad matters here.
         decoded = self._decoder.decode(
-            [message.value() for message in messages],
-            [None] * len(messages),
-            np.zeros(len(messages), dtype=np.int64),
-            lambda _row: "-",
+            columns.values, columns.keys, columns.timestamps_ms, lambda _row: "-"
         )
         if decoded.bad:
             self._metrics.counter(signals.BAD_SKIPPED, self._worker).inc(len(decoded.bad))
         answers = len(decoded.positions) * len(self._lanes)
-        ticket = self._tracker.open(place, int(offsets[-1]) + 1, answers)
-        return RecordBatch(*place, offsets[decoded.positions], decoded.matrix, received_ns, ticket)
+        ticket = self._tracker.open(columns.place, int(columns.offsets[-1]) + 1, answers)
+        offsets = columns.offsets[decoded.positions]
+        return RecordBatch(*columns.place, offsets, decoded.matrix, received_ns, ticket)
 
     def _hand_over(self, batches: list[RecordBatch]) -> None:
         deliveries: list[Delivery] = []

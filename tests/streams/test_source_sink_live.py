@@ -1,0 +1,246 @@
+"""The two doors, against a real broker."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from streams.embedded import EmbeddedKafka
+from streams.errors import BrokerError
+from streams.settings import KafkaSettings
+from streams.sink import Sink
+from streams.source import Source
+
+TIMEOUT_S = 30.0
+
+
+@pytest.fixture
+def settings(kafka: EmbeddedKafka) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
+
+
+@pytest.fixture
+def sink(settings: KafkaSettings):
+    sink = Sink(settings)
+    yield sink
+    sink.close()
+
+
+class Reader:
+    """A source that remembers what it was told."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, instance: str = "") -> None:
+        self.owned: set[int] = set()
+        self.told: list[str] = []
+        self.source = Source(
+            settings,
+            group=f"{topic}-group",
+            topics=[topic],
+            instance=instance,
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+        )
+
+    def _on_assign(self, partitions):
+        self.told.append("assigned")
+        self.owned |= {p.partition for p in partitions}
+
+    def _on_revoke(self, partitions):
+        self.told.append("revoked")
+        self.owned -= {p.partition for p in partitions}
+
+    def read(self, count: int, max_records: int = 1000) -> list[tuple[int, int]]:
+        """(partition, offset) of at least so many records."""
+        found: list[tuple[int, int]] = []
+
+        def enough() -> bool:
+            messages = self.source.fetch(max_records, 0.05)
+            assert len(messages) <= max_records
+            found.extend((m.partition(), m.offset()) for m in messages)
+            return len(found) >= count
+
+        until(enough)
+        return found
+
+
+def until(done: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + TIMEOUT_S
+    while not done():
+        assert time.monotonic() < give_up
+
+
+@pytest.fixture
+def readers(settings: KafkaSettings):
+    made: list[Reader] = []
+
+    def make(topic: str, instance: str = "") -> Reader:
+        made.append(Reader(settings, topic, instance))
+        return made[-1]
+
+    yield make
+    for reader in made:
+        reader.source.close()
+
+
+def numbers(count: int) -> list[tuple[bytes | None, bytes | None]]:
+    return [(b"k", str(i).encode()) for i in range(count)]
+
+
+def test_what_is_produced_is_fetched_with_everything_that_belongs_to_it(sink, readers, topics):
+    topic = topics("events", 2)
+    delivered = threading.Event()
+    sink.produce(
+        topic,
+        value=b"v",
+        key=b"k",
+        partition=1,
+        headers=[("a", b"1"), ("b", None)],
+        on_delivered=delivered.set,
+    )
+    sink.flush(TIMEOUT_S)
+    assert delivered.is_set()
+    source = readers(topic).source
+    messages = []
+    until(lambda: messages.extend(source.fetch(10, 0.1)) or len(messages) == 1)
+    message = messages[0]
+    assert (message.key(), message.value(), message.partition()) == (b"k", b"v", 1)
+    assert message.headers() == [("a", b"1"), ("b", None)]
+
+
+def test_a_batch_keeps_its_order_and_fetches_keep_to_their_size(sink, readers, topics):
+    topic = topics("events")
+    sink.produce_batch(topic, 0, numbers(500))
+    sink.flush(TIMEOUT_S)
+    assert readers(topic).read(500, max_records=70) == [(0, i) for i in range(500)]
+
+
+def test_a_full_queue_is_waited_for(kafka: EmbeddedKafka, readers, topics):
+    topic = topics("events")
+    settings = KafkaSettings(
+        bootstrap_servers=kafka.bootstrap_servers, producer={"queue.buffering.max.messages": 50}
+    )
+    sink = Sink(settings)
+    sink.produce_batch(topic, 0, numbers(1000))
+    for _ in range(200):
+        sink.produce(topic, value=b"", partition=0)
+    sink.close()
+    assert readers(topic).read(1200) == [(0, i) for i in range(1200)]
+
+
+def test_a_record_that_cannot_be_delivered_is_raised_by_the_next_call(sink, topics):
+    topic = topics("events", max_message_bytes="1000")
+    sink.produce(topic, value=b"x" * 5000)
+    with pytest.raises(BrokerError, match=f"topic {topic}: a record was not delivered.*too large"):
+        sink.flush(TIMEOUT_S)
+    with pytest.raises(BrokerError, match="not delivered"):
+        sink.produce(topic, value=b"small")
+
+
+def test_a_record_beyond_the_clients_own_limit_is_refused_at_once(sink, topics):
+    with pytest.raises(BrokerError, match="size too large"):
+        sink.produce(topics("events"), value=b"x" * 2_000_000)
+    with pytest.raises(BrokerError, match="size too large"):
+        sink.produce_batch(topics("more"), 0, [(None, b"x" * 2_000_000)])
+
+
+def test_a_topic_that_does_not_exist_is_named(settings, sink, topics):
+    nowhere = topics.prefix + "nowhere"
+    with pytest.raises(BrokerError, match=f"{nowhere}.*Unknown topic"):
+        Reader(settings, nowhere).read(1)
+    sink.produce(nowhere, value=b"")
+    with pytest.raises(BrokerError, match=f"topic {nowhere}: a record was not delivered"):
+        sink.flush(TIMEOUT_S)
+
+
+def test_flush_does_not_wait_for_a_broker_that_is_not_there():
+    sink = Sink(KafkaSettings(bootstrap_servers="127.0.0.1:1"))
+    sink.produce("t", value=b"")
+    with pytest.raises(BrokerError, match=r"1 records not acknowledged within 0\.2 s"):
+        sink.flush(0.2)
+
+
+def test_an_idle_source_returns_when_it_was_told_to(settings, readers, topics):
+    source = readers(topics("events")).source
+    until(lambda: source.fetch(10, 0.05) == [])
+    began = time.monotonic()
+    assert source.fetch(10, 0.1) == []
+    assert time.monotonic() - began < TIMEOUT_S / 2
+
+
+def test_reading_goes_on_where_it_was_committed(sink, readers, topics):
+    topic = topics("events", 2)
+    for partition in (0, 1):
+        sink.produce_batch(topic, partition, numbers(10))
+    sink.flush(TIMEOUT_S)
+    first = readers(topic, "a")
+    first.read(20)
+    first.source.commit({(topic, 0): 3}, asynchronous=False)
+    first.source.commit({(topic, 1): 9})
+    first.source.commit({})
+    first.source.close()
+    assert first.told == ["assigned", "revoked"]
+    assert sorted(readers(topic, "a").read(8)) == [*((0, i) for i in range(3, 10)), (1, 9)]
+
+
+def test_going_back_to_what_was_committed_reads_paused_partitions_too(sink, readers, topics):
+    topic = topics("events", 2)
+    for partition in (0, 1):
+        sink.produce_batch(topic, partition, numbers(5))
+    sink.flush(TIMEOUT_S)
+    reader = readers(topic)
+    reader.read(10)
+    reader.source.commit({(topic, 0): 2}, asynchronous=False)
+    reader.source.pause([(topic, 0), (topic, 1)])
+    reader.source.seek_to_committed()
+    expected = [*((0, i) for i in range(2, 5)), *((1, i) for i in range(5))]
+    assert sorted(reader.read(8)) == expected
+    assert reader.source.high_watermark((topic, 0)) == 5
+
+
+def test_a_paused_partition_is_silent_and_the_other_is_not(sink, readers, topics):
+    topic = topics("events", 2)
+    reader = readers(topic)
+    until(lambda: bool(reader.source.fetch(1, 0.05) or reader.owned))
+    reader.source.pause([(topic, 0), (topic, 7)])
+    for partition in (0, 1):
+        sink.produce_batch(topic, partition, numbers(5))
+    sink.flush(TIMEOUT_S)
+    assert reader.read(5) == [(1, i) for i in range(5)]
+    assert reader.source.fetch(10, 0.2) == []
+    reader.source.resume([(topic, 0)])
+    assert reader.read(5) == [(0, i) for i in range(5)]
+
+
+def test_a_partition_that_was_paused_comes_back_unpaused(sink, readers, topics):
+    topic = topics("events", 2)
+    first = readers(topic)
+    until(lambda: first.source.fetch(1, 0.05) == [] and first.owned == {0, 1})
+    first.source.pause([(topic, 0), (topic, 1)])
+    second = readers(topic)
+
+    def shared() -> bool:
+        first.source.fetch(1, 0.05)
+        second.source.fetch(1, 0.05)
+        return len(first.owned) == len(second.owned) == 1
+
+    until(shared)
+    second.source.close()
+    sink.produce_batch(topic, 0, numbers(3))
+    sink.produce_batch(topic, 1, numbers(3))
+    sink.flush(TIMEOUT_S)
+    # What the first one reads before it hears of the change, it reads again.
+    found: set[tuple[int, int]] = set()
+    until(lambda: found.update(first.read(1)) or len(found) == 6)
+
+
+def test_a_broken_callback_is_raised_by_fetch(settings, topics):
+    topic = topics("events")
+
+    def broken(_partitions):
+        raise RuntimeError("told too early")
+
+    source = Source(settings, group=f"{topic}-group", topics=[topic], on_assign=broken)
+    with pytest.raises(RuntimeError, match="told too early"):
+        until(lambda: source.fetch(1, 0.05) is None)
+    source.close()
