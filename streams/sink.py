@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 ANY_PARTITION = -1
 # How long a full queue may stay full before it counts as a broker that does not answer.
 QUEUE_FULL_TIMEOUT_S = 30.0
+REQUEST_TIMEOUT_S = 10.0
 _QUEUE_FULL_WAIT_S = 0.05
 _QUEUE_FULL = KafkaError._QUEUE_FULL  # noqa: SLF001 -- the client's own name for it
 
@@ -68,6 +69,23 @@ class Sink:
             self._producer = Producer({**producer_config(kafka), "error_cb": self._watch.on_error})
         except (KafkaException, ValueError, TypeError) as error:
             raise misconfigured(error) from error
+
+    def partition_counts(self, names: Sequence[str]) -> dict[str, int]:
+        """How many partitions these topics have.
+
+        Raises:
+            BrokerError: the broker does not answer, or lacks one of them.
+        """
+        try:
+            found = self._producer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        except KafkaException as error:
+            raise translated(error, "no topics") from error
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise BrokerError(
+                f"topic {missing[0]} does not exist; make it with `ensemble topics create`"
+            )
+        return {name: len(found[name].partitions) for name in names}
 
     def produce(
         self,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streams.embedded import EmbeddedKafka
-from streams.errors import FencedError
+from streams.errors import BrokerError, FencedError
 from tests.conftest import Topics
 from tests.workers.fake_models import HANGS, HOLDS, NAN, RAISES
 from tests.workers.worker_kit import Live
@@ -178,6 +178,17 @@ def test_a_second_process_of_one_slot_takes_its_place(live: Live):
     assert first.wait() == FencedError.exit_code, first.log.read_text()
     live.write([0.1])
     live.read_until(lambda: len(live.answers("honest")) == 2)
+
+
+def test_a_topic_that_is_missing_or_does_not_match_is_named(live: Live, topics: Topics):
+    live.topics["control"] = topics.prefix + "nowhere"
+    worker = live.start(["honest"])
+    assert worker.wait() == BrokerError.exit_code
+    assert f"topic {topics.prefix}nowhere does not exist" in worker.log.read_text()
+    live.topics["control"] = topics("more-control")
+    live.topics["predictions"] = topics("narrow", 1)
+    assert live.start(["honest"]).wait() == BrokerError.exit_code
+    assert "has 2 partitions and" in worker.log.read_text()
 
 
 def test_a_broker_that_restarts_is_waited_for(tmp_path: Path):
