@@ -1,0 +1,1 @@
+"""One model, one agent: events in, predictions out."""

@@ -15,16 +15,24 @@ class Model(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As in the configuration."""
+        ...
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """Changes whenever its answers may."""
+        ...
 
     @property
-    def minimum(self) -> float | None: ...
+    def minimum(self) -> float | None:
+        """The least score that counts."""
+        ...
 
     @property
-    def maximum(self) -> float | None: ...
+    def maximum(self) -> float | None:
+        """The greatest score that counts."""
+        ...
 
     def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores of the rows."""
