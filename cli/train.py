@@ -33,9 +33,14 @@ def train(
     replace: Annotated[
         bool, typer.Option("--replace", help="An older bundle at the same place may go.")
     ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="If there is a bundle already, do nothing.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Train the members and what combines them; write a bundle."""
+    if keep and _is_there(out):
+        return
     from lab.progress import bars
     from lab.train import train_bundle
 
@@ -55,6 +60,16 @@ def train(
             progress=progress,
         )
     _print_json(trained) if json else _print(trained)
+
+
+def _is_there(out: Path) -> bool:
+    from registry.bundle import load_manifest
+    from registry.manifest import MANIFEST_NAME
+
+    if not (out / MANIFEST_NAME).exists():
+        return False
+    typer.echo(f"{out}: version {load_manifest(out).version} is there already")
+    return True
 
 
 def _print_json(trained: "TrainedBundle") -> None:

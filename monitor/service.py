@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 # Twice as often as a combiner speaks, so that an expired view is noticed in time.
 _LOOK_EVERY_S = 0.5
 _STOP_TIMEOUT_S = 2.0
+# Lag is for people and autoscalers; each look costs the broker two requests.
+_LAG_EVERY_S = 5.0
 
 _decode_record = msgspec.json.Decoder(HealthRecord).decode
 _decode_views = msgspec.json.Decoder(Views).decode
@@ -49,6 +51,11 @@ def run_monitor(settings: Settings, *, metrics_port: int | None = None) -> None:
         server.close()
 
 
+def combiner_group(settings: Settings) -> str:
+    """The consumer group of the ensemble's combiners."""
+    return f"{settings.ensemble.name}.combiner"
+
+
 class Monitor:
     """Everything of the monitor but its metrics page.
 
@@ -60,6 +67,7 @@ class Monitor:
         self.metrics = metrics
         self._settings = settings
         self._clock = clock
+        self._admin = TopicAdmin(settings.kafka)
         self._stopping = asyncio.Event()
         self._shown: dict[str, Verdict] = {}
         self._app = make_app(f"{settings.ensemble.name}.monitor", settings.kafka)
@@ -86,6 +94,7 @@ class Monitor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         starting = asyncio.create_task(self._start())
+        sampling = asyncio.create_task(self._sample_lag())
         try:
             while not self._stopping.is_set():
                 if starting.done():
@@ -96,6 +105,7 @@ class Monitor:
                 await self._pause()
         finally:
             starting.cancel()
+            sampling.cancel()
             await self._stop()
 
     async def _pause(self) -> None:
@@ -103,6 +113,20 @@ class Monitor:
             await asyncio.wait_for(self._stopping.wait(), _LOOK_EVERY_S)
         except TimeoutError:
             return
+
+    async def _sample_lag(self) -> None:
+        """How far the combiners are behind, every few seconds."""
+        topics = [*self._settings.topics.inputs, self._settings.topics.predictions]
+        group = combiner_group(self._settings)
+        while True:
+            try:
+                found = await asyncio.to_thread(self._admin.lag, group, topics, _LAG_EVERY_S)
+            except BrokerError as error:
+                log.debug("%s", error)
+            else:
+                for topic, records in found.items():
+                    self.metrics.gauge(signals.LAG_RECORDS, topic).set(records)
+            await asyncio.sleep(_LAG_EVERY_S)
 
     async def _start(self) -> None:
         try:
@@ -120,9 +144,8 @@ class Monitor:
     def _make_changelog(self) -> int:
         """Make the table's topic if need be; the partitions it and the health topic have."""
         settings = self._settings
-        admin = TopicAdmin(settings.kafka)
         name = f"{settings.ensemble.name}.monitor-health-changelog"
-        states = admin.states([settings.topics.health, name])
+        states = self._admin.states([settings.topics.health, name])
         health, changelog = states.get(settings.topics.health), states.get(name)
         if health is None:
             raise BrokerError(
@@ -131,7 +154,7 @@ class Monitor:
             )
         if changelog is None:
             wanted = WantedTopic("monitor", name, health.partitions, "compact")
-            admin.create([wanted], settings.topics)
+            self._admin.create([wanted], settings.topics)
         elif changelog.partitions != health.partitions:
             raise ConfigurationError(
                 f"topic {name}",

@@ -4,11 +4,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -149,6 +155,35 @@ class TopicAdmin:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise translated(error, f"topic {name} cannot be deleted") from error
+
+    def lag(self, group: str, names: Sequence[str], timeout_s: float = TIMEOUT_S) -> dict[str, int]:
+        """Records of each topic that a group has not committed yet.
+
+        Nothing is told of a topic of which the group has committed nothing.
+
+        Raises:
+            BrokerError: the broker does not answer, or refuses.
+        """
+        try:
+            asked = ConsumerGroupTopicPartitions(group)
+            futures = self._client.list_consumer_group_offsets([asked], request_timeout=timeout_s)
+            committed = {
+                (p.topic, p.partition): p.offset
+                for p in futures[group].result().topic_partitions
+                if p.topic in names and p.offset >= 0
+            }
+            if not committed:
+                return {}
+            latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            wanted = {TopicPartition(*place): latest for place in committed}
+            ends = self._client.list_offsets(wanted, request_timeout=timeout_s)
+            lag = dict.fromkeys((topic for topic, _ in committed), 0)
+            for partition, future in ends.items():
+                place = (partition.topic, partition.partition)
+                lag[partition.topic] += max(0, future.result().offset - committed[place])
+        except KafkaException as error:
+            raise translated(error, f"the lag of {group} is not known") from error
+        return lag
 
     def _metadata(self, timeout_s: float) -> Any:
         try:

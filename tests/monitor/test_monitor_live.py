@@ -8,8 +8,9 @@ from urllib.request import urlopen
 
 import msgspec
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
+from combiner.service import Identity
 from streams.embedded import EmbeddedKafka
 from streams.records import HealthRecord, ModelState
 from tests.cli.cli_kit import WAIT_S, await_metric, ensemble, running, write_config
@@ -86,3 +87,20 @@ def test_without_the_topic_it_says_how_to_make_it(config: Path, topics: Topics) 
     assert done.stderr.splitlines()[-1] == (
         f"error: topic {topics.prefix}health does not exist; make it with `ensemble topics create`"
     )
+
+
+def test_the_lag_of_the_combiners_is_shown(
+    config: Path, kafka: EmbeddedKafka, topics: Topics
+) -> None:
+    assert ensemble("topics", "create", "-c", config).returncode == 0
+    events = topics.prefix + "events"
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for _ in range(10):
+        producer.produce(events, b"{}", partition=1)
+    producer.flush(WAIT_S)
+    group = Identity(f"{topics.prefix}ensemble", "0").group
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group})
+    consumer.commit(offsets=[TopicPartition(events, 1, 3)], asynchronous=False)
+    consumer.close()
+    with running("monitor", "-c", config) as monitor:
+        await_metric(monitor.metrics_url(), f'ensemble_lag_records{{topic="{events}"}} 7.0')
