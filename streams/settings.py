@@ -91,7 +91,7 @@ class ModelSettings(Section):
     """
 
     name: Name
-    weight: Annotated[float, Field(ge=0.0)] = 1.0
+    weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
     reserve: bool = False
     callable: str = ""
     version: str = ""
@@ -138,7 +138,7 @@ class CombinerSettings(Section):
     catch_up_limit_ms: Positive = 30_000
     delivery: Literal["exactly_once", "at_least_once"] = "at_least_once"
     commit_interval_ms: Annotated[int, Field(ge=0, le=10_000)] = 10
-    pace_ms: Annotated[int, Field(ge=0, le=1000)] = 2
+    pace_ms: Annotated[int, Field(ge=0, le=1000)] = 4
     max_pending: Positive = 20_000
     explain: bool = False
     processes: Annotated[int, Field(ge=0, le=64)] = 1

@@ -138,6 +138,10 @@ class TestMistakes:
                 ),
             ),
             (
+                '[[models]]\nname = "z"\nexternal = true\nweight = inf',
+                "ensemble.toml: models.0.weight: got Infinity, expected a number at least 0",
+            ),
+            (
                 "[worker]\nmax_batch = 20_001",
                 (
                     "ensemble.toml: worker.max_batch: got 20001, "

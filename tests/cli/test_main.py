@@ -261,3 +261,27 @@ processes = 2
             'kafka.bootstrap_servers: got "kafka:9092", '
             "expected 127.0.0.1:PORT for an embedded broker"
         )
+
+
+class TestTrain:
+    def test_it_writes_a_bundle_and_shows_metrics(self, data_file: Path, tmp_path: Path) -> None:
+        out = tmp_path / "bundle"
+        arguments = ("train", data_file, "--label", "label", "--id", "id", "--out", out)
+        few = ("--members", "logistic_regression", "--folds", "2")
+        done = ensemble(*arguments, *few)
+        assert done.returncode == 0, done.stderr
+        assert "ensemble: stacking" in done.stdout
+        assert "auc" in done.stdout
+        assert (out / "manifest.json").exists()
+        again = ensemble(*arguments, *few, "--json", "--replace")
+        found = json.loads(again.stdout)
+        assert found["training_rows"] + found["holdout_rows"] == 400
+        assert f"version {found['version']}" in done.stdout, "the same data give the same bundle"
+        kept = ensemble(*arguments, *few, "--keep")
+        assert kept.stdout == f"{out}: version {found['version']} is there already\n"
+        assert ensemble(*arguments, *few).returncode == 3
+
+    def test_a_wrong_column_is_one_line(self, data_file: Path, tmp_path: Path) -> None:
+        done = ensemble("train", data_file, "--label", "lable", "--out", tmp_path / "b")
+        assert done.returncode == 4
+        assert done.stderr.splitlines()[-1].startswith(f"error: {data_file}: no column 'lable'")
