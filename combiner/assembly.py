@@ -4,11 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner.calibration import Calibrator
-from combiner.core import Combiner, Member
+from combiner.core import Combiner
 from combiner.decision import Decider, DecisionConfig, Recall
 from combiner.encoding import Names, ScoreEncoder
 from combiner.fallback import Ladder
 from combiner.health import HealthConfig
+from combiner.intake import Member
 from combiner.join import JoinConfig
 from combiner.strategies.majority_vote import MajorityVote
 from combiner.strategies.median import Median

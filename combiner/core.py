@@ -13,31 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.latest import LatestScore
-from combiner.answers import Answers, Cells
+from combiner.answers import Answers
 from combiner.decision import Decider, Decisions
 from combiner.encoding import ScoreEncoder
 from combiner.fallback import CACHED
 from combiner.health import HealthConfig, ModelHealth, State
-from combiner.join import JoinConfig, Settled
-from combiner.window import BadRecord, EventBlock, PartitionWindow
+from combiner.intake import Member, merged, problem_of, within
+from combiner.join import JoinConfig
+from combiner.settled import Settled, joined_rows
+from combiner.window import BadRecord, EventBlock, PartitionWindow, joined_blocks
 from streams.frames import PredictionFrame
 from streams.instants import NS_PER_MS, WallMs
 
 Place = tuple[str, int]  # topic, partition
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A column of the join: a model, its range, and whether it is only a reserve.
-
-    An empty `version` accepts answers of any version.
-    """
-
-    name: str
-    version: str
-    minimum: float | None
-    maximum: float | None
-    reserve: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +172,8 @@ class Combiner:
         """
         groups: dict[tuple[str, str], list[tuple[int, PredictionFrame]]] = {}
         for record, frame in frames:
-            problem = self._problem(partition, frame)
+            column = self._columns.get(frame.model)
+            problem = problem_of(frame, partition, column.member if column else None)
             if problem:
                 self.bad_frames[problem] += 1
             elif (frame.topic, partition) in self._windows:
@@ -193,25 +182,13 @@ class Combiner:
         for (topic, model), group in groups.items():
             column = self._columns[model]
             join = self._windows[(topic, partition)].join
-            cells = _merged(group)
-            answers = join.add_answers(column.index, _within(column.member, cells), now_ns)
+            cells = merged(group)
+            answers = join.add_answers(column.index, within(column.member, cells), now_ns)
             self._count(column, answers)
 
     def skip_frames(self, partition: int, behind: int) -> None:
         """Records up to the offset `behind` were no frames at all."""
         self._positions[partition] = max(behind, self._positions.get(partition, 0))
-
-    def _problem(self, partition: int, frame: PredictionFrame) -> str:
-        column = self._columns.get(frame.model)
-        if column is None:
-            return "unknown model"
-        if column.member.version and frame.version != column.member.version:
-            return "other version"
-        if frame.partition != partition:
-            return "wrong partition"
-        if frame.scores.ndim != 1:
-            return "several columns"
-        return ""
 
     @staticmethod
     def _count(column: _Column, answers: Answers) -> None:
@@ -231,11 +208,44 @@ class Combiner:
         return outputs
 
     def _settle(self, now_ns: int, now_ms: WallMs) -> list[Output]:
-        return [
-            self._output(place, *part, now_ns, now_ms)
+        """Decide all partitions together: one event costs the arithmetic as much as many."""
+        parts = [
+            (place, *part)
             for place, window in self._windows.items()
             for part in window.settle(now_ns)
         ]
+        if not parts:
+            return []
+        settled = joined_rows([rows for _, rows, _ in parts])
+        block = joined_blocks([events for _, _, events in parts])
+        decisions = self._decider.decide(settled, block.entities, now_ms)
+        sources = [
+            f"{topic}/{partition}/{offset}"
+            for (topic, partition), rows, _ in parts
+            for offset in rows.offsets.tolist()
+        ]
+        values = self._encoder.encode(
+            sources, settled, block, decisions, self._waited_for(), now_ms
+        )
+        latest = self._latest(block, decisions, now_ms)
+        outputs: list[Output] = []
+        start = 0
+        for place, rows, events in parts:
+            here = slice(start, start + len(events))
+            outputs.append(
+                self._output(
+                    place,
+                    rows,
+                    events,
+                    decisions,
+                    values,
+                    latest,
+                    here,
+                    (now_ns, now_ms),
+                )
+            )
+            start += len(events)
+        return outputs
 
     def next_wake_ns(self) -> int | None:
         """When something leaves although nothing comes in; None is never."""
@@ -243,51 +253,54 @@ class Combiner:
         return min((wake for wake in wakes if wake is not None), default=None)
 
     def _output(
-        self, place: Place, settled: Settled, block: EventBlock, now_ns: int, now_ms: WallMs
+        self,
+        place: Place,
+        rows: Settled,
+        events: EventBlock,
+        decisions: Decisions,
+        values: list[bytes],
+        latest: list[LatestScore | None],
+        here: slice,
+        now: tuple[int, WallMs],
     ) -> Output:
-        decisions = self._decider.decide(settled, block.entities, now_ms)
-        values = self._encoder.encode(
-            f"{place[0]}/{place[1]}/", settled, block, decisions, self._waited_for(), now_ms
-        )
-        scored = list(zip(block.keys, values, strict=True))
-        if block.bad:
+        """One partition's share, which stands at `here` in the decisions."""
+        now_ns, now_ms = now
+        scored = list(zip(events.keys, values[here], strict=True))
+        if events.bad:
             scored = [record for record in scored if record[1]]
-        good = settled.scoreable
+        newest = {
+            entity: score
+            for entity, score in zip(events.entities, latest[here], strict=True)
+            if score is not None
+        }
+        good = rows.scoreable
         return Output(
             place,
             scored,
-            [(int(block.offsets[row]), bad) for row, bad in sorted(block.bad.items())],
-            self._latest(block, decisions, now_ms),
-            np.bincount(decisions.rungs[good], minlength=CACHED + 2),
-            np.count_nonzero(~decisions.used[good] & ~self._reserves, axis=0),
-            (now_ms - block.record_ms[good]).astype(np.float64),
-            (now_ns - settled.seen_ns[good]) / NS_PER_MS,
+            [(int(events.offsets[row]), bad) for row, bad in sorted(events.bad.items())],
+            list(newest.items()),
+            np.bincount(decisions.rungs[here][good], minlength=CACHED + 2),
+            np.count_nonzero(~decisions.used[here][good] & ~self._reserves, axis=0),
+            (now_ms - events.record_ms[good]).astype(np.float64),
+            (now_ns - rows.seen_ns[good]) / NS_PER_MS,
         )
 
     def _latest(
         self, block: EventBlock, decisions: Decisions, now_ms: WallMs
-    ) -> list[tuple[str, LatestScore]]:
-        """The last score of each entity; a cached score or a prior is no news."""
+    ) -> list[LatestScore | None]:
+        """What the cache should remember; a cached score or a prior is no news."""
         fresh = decisions.rungs < CACHED
         fresh[list(block.bad)] = False
-        by_entity = {
-            entity: row
-            for row, (entity, new) in enumerate(zip(block.entities, fresh.tolist(), strict=True))
-            if new
-        }
         return [
-            (
-                entity,
-                LatestScore(
-                    self._ensemble,
-                    float(decisions.scores[row]),
-                    int(decisions.labels[row]),
-                    WallMs(int(block.time_ms[row])),
-                    now_ms,
-                    block.ids[row],
-                ),
+            LatestScore(self._ensemble, score, label, WallMs(time_ms), now_ms, id_) if new else None
+            for new, score, label, time_ms, id_ in zip(
+                fresh.tolist(),
+                decisions.scores.tolist(),
+                decisions.labels.tolist(),
+                block.time_ms.tolist(),
+                block.ids,
+                strict=True,
             )
-            for entity, row in by_entity.items()
         ]
 
     def input_positions(self) -> Mapping[Place, int]:
@@ -349,38 +362,3 @@ class Combiner:
             reports.append(ModelReport(name, health.state, health.since_ns, column.tally))
             column.tally = Tally()
         return reports
-
-
-def _merged(group: Sequence[tuple[int, PredictionFrame]]) -> Cells:
-    """Several frames of one model as one; the earliest record stands for all."""
-    record, first = group[0]
-    if len(group) == 1:
-        return Cells(first.offsets, first.scores, record, first.refusals)
-    reasons: dict[int, str] = {}
-    start = 0
-    for _, frame in group:
-        if frame.refusals:
-            reasons |= {start + place: why for place, why in frame.refusals.items()}
-        start += len(frame.offsets)
-    return Cells(
-        np.concatenate([frame.offsets for _, frame in group]),
-        np.concatenate([frame.scores for _, frame in group]),
-        record,
-        reasons,
-    )
-
-
-def _within(member: Member, cells: Cells) -> Cells:
-    """The cells with every answer that cannot be one made a refusal."""
-    scores = cells.scores
-    wrong = np.isinf(scores)
-    if member.minimum is not None:
-        wrong |= scores < member.minimum
-    if member.maximum is not None:
-        wrong |= scores > member.maximum
-    if not wrong.any():
-        return cells
-    where = np.flatnonzero(wrong).tolist()
-    why = f"outside [{member.minimum}, {member.maximum}]"
-    reasons = cells.reasons | {place: f"{scores[place]} {why}" for place in where}
-    return Cells(cells.offsets, np.where(wrong, np.nan, scores), cells.record, reasons)

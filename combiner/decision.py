@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cache.latest import LatestScore
 from combiner.calibration import Calibrator
 from combiner.fallback import CACHED, PARTIAL, PRIOR, RESERVE, Ladder
-from combiner.join import ANSWERED, REFUSED, Settled
+from combiner.settled import ANSWERED, REFUSED, Settled
 from combiner.strategies.protocol import Strategy
 from combiner.strategies.weighted_mean import WeightedMean
 from streams.instants import WallMs

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from combiner.decision import Absences, Decisions
 from combiner.fallback import RUNGS
-from combiner.join import Settled
+from combiner.settled import Settled
 from combiner.window import EventBlock
 from streams.frames import UNSTATED_REASON
 from streams.instants import WallMs, iso_from_wall_ms
@@ -36,7 +36,7 @@ class ScoreEncoder:
 
     def encode(
         self,
-        topic_partition: str,
+        sources: Sequence[str],
         settled: Settled,
         block: EventBlock,
         decisions: Decisions,
@@ -46,7 +46,7 @@ class ScoreEncoder:
         """One JSON object for each of N events; bad events give empty bytes.
 
         Args:
-            topic_partition: `topic/partition/`, the head of each event's `source`.
+            sources: `topic/partition/offset` of each event.
             settled: the rows.
             block: their events.
             decisions: their scores.
@@ -60,16 +60,16 @@ class ScoreEncoder:
             _encode(
                 ScoredRecord(
                     id_, score, label, confidence, self._names.ensemble, used, absent, rung,
-                    time, latency, f"{topic_partition}{offset}", age, predictions, contributions,
+                    time, latency, source, age, predictions, contributions,
                 )
             )
             for (
                 id_, score, label, confidence, used, absent, rung,
-                time, latency, offset, age, predictions, contributions,
+                time, latency, source, age, predictions, contributions,
             ) in zip(
                 block.ids, decisions.scores.tolist(), decisions.labels.tolist(),
                 np.round(decisions.confidence, 6).tolist(), models, missing, rungs,
-                iso_from_wall_ms(block.time_ms), latency_ms, block.offsets.tolist(),
+                iso_from_wall_ms(block.time_ms), latency_ms, sources,
                 self._ages(decisions, now_ms),
                 self._by_model(decisions.calibrated, decisions.used),
                 self._by_model(decisions.contributions, decisions.used),

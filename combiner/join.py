@@ -35,8 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner.answers import Answers, Cells, EarlyAnswers, Judgement
-
-WAITING, ANSWERED, REFUSED = 0, 1, 2
+from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
 
 _FOREVER = np.iinfo(np.int64).max
 _INITIAL_ROWS = 4096
@@ -62,32 +61,6 @@ class JoinConfig:
         assert self.members > 0
         assert 0 < self.deadline_ns <= self.catch_up_limit_ns
         assert self.stall_ns > 0
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """Rows that leave, in input order.
-
-    Attributes:
-        sequence: the number of the first row; the others follow without a gap.
-        offsets: int64[N].
-        scores: float64[N, M]; meaningless where not ANSWERED.
-        states: uint8[N, M] of WAITING, ANSWERED, REFUSED.
-        seen_ns: int64[N], when each event was seen.
-        scoreable: bool[N]; False for bad events.
-        reasons: why, for refused cells, by (row, member).
-    """
-
-    sequence: int
-    offsets: Ints
-    scores: Floats
-    states: NDArray[np.uint8]
-    seen_ns: Ints
-    scoreable: Bools
-    reasons: dict[tuple[int, int], str]
-
-    def __len__(self) -> int:
-        return len(self.offsets)
 
 
 class DeadlineJoin:

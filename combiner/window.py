@@ -3,12 +3,14 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from combiner.answers import Answers
-from combiner.join import DeadlineJoin, JoinConfig, Settled
+from combiner.join import DeadlineJoin, JoinConfig
+from combiner.settled import Settled
 from streams.events import BadEvent, DecodedEvents
 from streams.records import Header
 
@@ -59,6 +61,26 @@ class EventBlock:
             self.record_ms[start:stop],
             bad,
         )
+
+
+def joined_blocks(blocks: Sequence[EventBlock]) -> EventBlock:
+    """Several blocks, of any partitions, one behind the other."""
+    if len(blocks) == 1:
+        return blocks[0]
+    bad: dict[int, BadRecord] = {}
+    start = 0
+    for block in blocks:
+        bad |= {start + place: why for place, why in block.bad.items()}
+        start += len(block)
+    return EventBlock(
+        np.concatenate([block.offsets for block in blocks]),
+        list(chain.from_iterable(block.ids for block in blocks)),
+        list(chain.from_iterable(block.keys for block in blocks)),
+        list(chain.from_iterable(block.entities for block in blocks)),
+        np.concatenate([block.time_ms for block in blocks]),
+        np.concatenate([block.record_ms for block in blocks]),
+        bad,
+    )
 
 
 def block_of(

@@ -41,7 +41,10 @@ MODULES: dict[str, tuple[str, str]] = {
         "adapters/* loading lane agents feed watchdog service",
     ),
     "combiner": (
-        "join answers window core decision encoding health fallback calibration strategies/*",
+        (
+            "join answers settled window intake core decision encoding health fallback "
+            "calibration strategies/*"
+        ),
         "service outbox assembly process",
     ),
     "cache": (

@@ -8,7 +8,7 @@ from cache.latest import LatestScore
 from combiner.calibration import Calibrator
 from combiner.decision import Decider, DecisionConfig
 from combiner.fallback import Ladder
-from combiner.join import ANSWERED, REFUSED, WAITING, Settled
+from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
 from combiner.strategies.protocol import Strategy
 from combiner.strategies.weighted_mean import WeightedMean
 from combiner.window import BadRecord, EventBlock

@@ -16,14 +16,8 @@ from hypothesis import strategies as st
 
 from combiner import join as join_module
 from combiner.answers import Answers, Cells, Judgement
-from combiner.join import (
-    ANSWERED,
-    REFUSED,
-    WAITING,
-    DeadlineJoin,
-    JoinConfig,
-    Settled,
-)
+from combiner.join import DeadlineJoin, JoinConfig
+from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
 
 START_NS = 1_000_000
 # Few rows at the start, so that short schedules move and grow the arrays many times.

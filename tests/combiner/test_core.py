@@ -10,10 +10,11 @@ import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
-from combiner.core import Combiner, Member, Output, Place
+from combiner.core import Combiner, Output, Place
 from combiner.encoding import Names, ScoreEncoder
 from combiner.fallback import RUNGS
 from combiner.health import HealthConfig
+from combiner.intake import Member
 from combiner.join import JoinConfig
 from combiner.window import EventBlock
 from streams.frames import PredictionFrame

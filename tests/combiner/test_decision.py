@@ -7,7 +7,7 @@ import pytest
 
 from combiner.decision import Absences
 from combiner.fallback import RUNGS
-from combiner.join import ANSWERED, REFUSED, WAITING
+from combiner.settled import ANSWERED, REFUSED, WAITING
 from combiner.strategies.majority_vote import MajorityVote
 from combiner.strategies.stacking import StackedLogistic, logit
 from registry.manifest import Calibration, Stacking, StackingFit

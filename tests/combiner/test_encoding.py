@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from combiner.encoding import Names, ScoreEncoder
-from combiner.join import Settled
+from combiner.settled import Settled
 from combiner.window import EventBlock
 from streams.frames import UNSTATED_REASON
 from streams.instants import WallMs
@@ -46,7 +46,8 @@ def encoded(
     )
     names = Names("fraud@0123456789ab", ["a", "b"])
     encoder = ScoreEncoder(names, np.array(reserves), explain=explain)
-    return encoder.encode("events/3/", rows, events, decisions, np.array(waited_for), now_ms)
+    sources = [f"events/3/{offset}" for offset in events.offsets.tolist()]
+    return encoder.encode(sources, rows, events, decisions, np.array(waited_for), now_ms)
 
 
 def records(*given: Any, **options: Any) -> list[dict[str, Any]]:

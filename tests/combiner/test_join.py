@@ -7,17 +7,8 @@ import pytest
 from hypothesis import Phase, find, given, settings
 
 from combiner.answers import Answers, Cells, EarlyAnswers, Judgement
-from combiner.join import (
-    _FOREVER,
-    ANSWERED,
-    REFUSED,
-    WAITING,
-    Bools,
-    DeadlineJoin,
-    Ints,
-    JoinConfig,
-    Settled,
-)
+from combiner.join import _FOREVER, Bools, DeadlineJoin, Ints, JoinConfig
+from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
 from tests.combiner.join_kit import (
     DEADLINE_NS,
     LIMIT_NS,

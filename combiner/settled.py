@@ -1,0 +1,56 @@
+"""Rows that leave the join: what is known of some events when they are decided."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The states of a cell: one model's answer to one event.
+WAITING, ANSWERED, REFUSED = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Rows that leave, in input order.
+
+    Attributes:
+        sequence: the number of the first row; the others follow without a gap.
+        offsets: int64[N].
+        scores: float64[N, M]; meaningless where not ANSWERED.
+        states: uint8[N, M] of WAITING, ANSWERED, REFUSED.
+        seen_ns: int64[N], when each event was seen.
+        scoreable: bool[N]; False for bad events.
+        reasons: why, for refused cells, by (row, member).
+    """
+
+    sequence: int
+    offsets: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    states: NDArray[np.uint8]
+    seen_ns: NDArray[np.int64]
+    scoreable: NDArray[np.bool_]
+    reasons: dict[tuple[int, int], str]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+def joined_rows(parts: Sequence[Settled]) -> Settled:
+    """Rows of several joins, one behind the other; their sequence numbers mean nothing then."""
+    if len(parts) == 1:
+        return parts[0]
+    reasons: dict[tuple[int, int], str] = {}
+    start = 0
+    for part in parts:
+        reasons |= {(start + row, member): why for (row, member), why in part.reasons.items()}
+        start += len(part)
+    return Settled(
+        -1,
+        np.concatenate([part.offsets for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.states for part in parts]),
+        np.concatenate([part.seen_ns for part in parts]),
+        np.concatenate([part.scoreable for part in parts]),
+        reasons,
+    )
