@@ -59,8 +59,10 @@ def check(*, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) ->
 
 def findings_of(config: Path) -> Iterator[Finding]:
     """Every check that makes sense after the ones before it."""
+    from cli import logs
     from cli.configuration import load_settings
 
+    logs.configure_command()
     try:
         settings = load_settings(config)
     except ConfigurationError as error:

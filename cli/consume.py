@@ -33,8 +33,8 @@ def consume(
 
     if start not in {"beginning", "end"}:
         raise typer.BadParameter(f"got {start!r}, expected beginning or end", param_hint="--from")
+    logs.configure_command()
     settings = load_settings(config)
-    logs.configure("consume", settings)
     name = topic or settings.topics.scored
     line = (
         raw_line if json else readable(name, settings.topics.scored, settings.topics.dead_letters)

@@ -27,11 +27,13 @@ def resume(model: ModelArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
 def _tell(config: Path, model: str, *, paused: bool) -> None:
     import msgspec
 
+    from cli import logs
     from cli.configuration import load_settings
     from streams.errors import ConfigurationError
     from streams.records import ControlRecord
     from streams.sink import Sink
 
+    logs.configure_command()
     settings = load_settings(config)
     names = [each.name for each in settings.models]
     if model not in names:

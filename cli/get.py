@@ -23,11 +23,13 @@ def get(
     from cache import keys
     from cache.latest import decode_latest
     from cache.opening import MEMORY_URL, open_store
+    from cli import logs
     from cli.configuration import load_settings
     from streams.clock import SystemClock
     from streams.errors import ConfigurationError
     from streams.instants import iso_from_wall_ms
 
+    logs.configure_command()
     settings = load_settings(config)
     url = settings.cache.url.get_secret_value()
     if url == MEMORY_URL:

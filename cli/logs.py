@@ -21,9 +21,13 @@ MASK = "***"
 # `scheme://user:password@host`, wherever it comes from, and `password=…` as libraries write it.
 _URL_PASSWORD = re.compile(r"(?<=://)(?P<user>[^\s/@:]*):(?P<password>[^\s/@]+)(?=@)")
 _ASSIGNED = re.compile(r"(?i)\b((?:[\w.]*)(?:password|secret|token)\"?\s*[=:]\s*\"?)[^\s\",;&]+")
+_NUMBERS = re.compile(r"\d+")
 _SECRET_NAME = re.compile(r"(?i)password|secret|token|key\.pem|key\.string")
 # Shorter values would mask half of every line.
 _MIN_SECRET_CHARS = 4
+# Loggers that say the same for as long as a broker is away, many times a second.
+_REPETITIVE = ("streams.kafka", "streams.client")
+_REPEAT_AFTER_S = 10.0
 # Chatty about what is normal, or about every step of their own start.
 _QUIET = ("faust", "mode", "aiokafka", "asyncio", "kafka")
 
@@ -63,6 +67,34 @@ def level_of(text: str) -> int:
     return logging.getLevelNamesMapping()[text.upper()]
 
 
+class _OncePerWhile(logging.Filter):
+    """Lets a text pass again only after some time; numbers do not make it another text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_s: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(_REPETITIVE):
+            return True
+        text = _NUMBERS.sub("", record.getMessage())
+        if record.created < self._next_s.get(text, 0.0):
+            return False
+        self._next_s[text] = record.created + _REPEAT_AFTER_S
+        return True
+
+
+def configure_command() -> None:
+    """For commands that do one thing: what went wrong is their last line, so logs stay silent.
+
+    With a level in the environment they speak as the others do.
+    """
+    if LEVEL_VARIABLE in os.environ:
+        configure("ensemble")
+    else:
+        logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+
+
 def configure(process: str, settings: Settings | None = None) -> None:
     """Send all logs of this process to standard error, each line under its name.
 
@@ -92,6 +124,7 @@ def configure(process: str, settings: Settings | None = None) -> None:
             return masked(super().format(record), secrets)
 
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_OncePerWhile())
     handler.setFormatter(Masking(processors=renderers, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=level, force=True)
     if level > logging.DEBUG:

@@ -48,8 +48,8 @@ def produce(
     from cli.stopping import stop_event
     from streams.sink import Sink
 
+    logs.configure_command()
     settings = load_settings(config)
-    logs.configure("produce", settings)
     target = topic or settings.topics.inputs[0]
     supply = Supply(records_of(file, settings, key), limit, loop=loop)
     sink = Sink(settings.kafka)

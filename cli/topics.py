@@ -28,9 +28,11 @@ def _wanted_and_states(
 @app.command()
 def create(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Create the topics that do not exist; those that do are left as they are."""
+    from cli import logs
     from cli.configuration import load_settings
     from streams.admin import TopicAdmin, differences
 
+    logs.configure_command()
     settings = load_settings(config)
     admin = TopicAdmin(settings.kafka)
     wanted, states = _wanted_and_states(settings, admin)
@@ -47,9 +49,11 @@ def create(config: ConfigOption = DEFAULT_CONFIG) -> None:
 @app.command("list")
 def list_(*, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """List the topics of the configuration as the broker has them."""
+    from cli import logs
     from cli.configuration import load_settings
     from streams.admin import TopicAdmin
 
+    logs.configure_command()
     settings = load_settings(config)
     wanted, states = _wanted_and_states(settings, TopicAdmin(settings.kafka))
     if json:
@@ -90,9 +94,11 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete the topics of the configuration with all their records."""
+    from cli import logs
     from cli.configuration import load_settings
     from streams.admin import TopicAdmin
 
+    logs.configure_command()
     settings = load_settings(config)
     admin = TopicAdmin(settings.kafka)
     _, states = _wanted_and_states(settings, admin)
