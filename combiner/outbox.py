@@ -76,7 +76,7 @@ class OutboxConfig:
         dead_letters: topic of dead letters.
         ensemble: `name@version`, for dead-letter headers.
         transactional_id: stable for this slot; empty for at-least-once delivery.
-        commit_interval_ms: least time between two commits.
+        commit_interval_ms: least time between two transactions.
     """
 
     producer: Mapping[str, object]
@@ -236,6 +236,7 @@ class Outbox:
         producer.send_offsets_to_transaction(offsets, group, _COMMIT_TIMEOUT_S)
         producer.commit_transaction(_COMMIT_TIMEOUT_S)
         self._published(load, began)
+        self._rest(began)
 
     def _publish(self, load: _Load) -> None:
         began = time.monotonic()
@@ -255,6 +256,9 @@ class Outbox:
             self._events -= sum(shipment.events for shipment in load.shipments)
             self._changed.notify_all()
         self._on_published(outputs, took_s)
+
+    def _rest(self, began: float) -> None:
+        """Keep the least time between two transactions."""
         rest_s = self._config.commit_interval_ms / 1000 - (time.monotonic() - began)
         if rest_s > 0:
             with self._changed:

@@ -1,6 +1,5 @@
 """A combiner process: what `ensemble combiner` runs."""
 
-import sys
 import threading
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from streams import signals
 from streams.clock import SystemClock
 from streams.metrics import Metrics, serve
 from streams.settings import Settings
-
-_SWITCH_INTERVAL_S = 0.0005
 
 
 class _CountedCache(CacheObserver):
@@ -50,8 +47,6 @@ def run_combiner(
         ConfigurationError, BundleError: as found before anything is read.
         BrokerError, FencedError: the process should be started again.
     """
-    # The default of 5 ms is the time for which a busy thread keeps the others waiting.
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     clock = SystemClock()
     metrics = Metrics()
     bundle = load_manifest(Path(settings.ensemble.bundle))

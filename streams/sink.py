@@ -32,7 +32,7 @@ _DEFAULTS: Properties = {
     "enable.idempotence": True,
     "acks": "all",
     # Enough to put what is produced together into one request; the default is 5.
-    "linger.ms": 1,
+    "linger.ms": 2,
     # A retry, and the steps of a transaction, wait this long and not the default 100 ms.
     "retry.backoff.ms": 2,
     "retry.backoff.max.ms": 100,

@@ -36,8 +36,8 @@ _DEFAULTS: Properties = {
     "heartbeat.interval.ms": 500,
     "isolation.level": "read_committed",
     "auto.offset.reset": "earliest",
-    # A lone record is handed over at once; an idle broker is asked a hundred times a second.
-    "fetch.wait.max.ms": 10,
+    # A lone record is handed over at once; an idle broker is asked ten times a second.
+    "fetch.wait.max.ms": 100,
     "fetch.min.bytes": 1,
     # A full queue is looked at again while there is still something in it: the default second
     # would let a fast reader run dry.

@@ -30,6 +30,10 @@ bundle = "bundle"
 [kafka]
 bootstrap_servers = "127.0.0.1:{kafka}"
 
+[topics]
+# Each partition costs requests, and two cores are shared by everything here.
+partitions = 2
+
 [event]
 id = "{id}"
 
