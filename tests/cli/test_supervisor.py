@@ -183,10 +183,11 @@ class TestTheEnd:
 
 
 SUPERVISING = """
-import signal, sys
+import os, signal, sys
+from pathlib import Path
 from cli.supervisor import Program, Supervisor
 child = [sys.executable, "-I", "-S", "-c", sys.argv[1]]
-programs = [Program("a", child), Program("b", child)]
+programs = [Program(name, child, log_path=Path(os.devnull)) for name in "ab"]
 with Supervisor(programs, grace_s=float(sys.argv[2])) as supervisor:
     print(*(status.pid for status in supervisor.states().values()), flush=True)
     signal.sigwait([signal.SIGUSR1])
