@@ -44,6 +44,8 @@ _IDLE_WAIT_S = 0.05
 # Shorter waits than a millisecond are spinning.
 _LEAST_WAIT_S = 0.001
 _HEALTH_EVERY_NS = 1_000_000_000
+# At-least-once: what a crash may repeat, against a request to the broker each time.
+_COMMIT_EVERY_NS = 100_000_000
 # Answers held for events that were not read yet cost 16 bytes each; this bounds them to some
 # 64 MB, which covers a model that runs minutes ahead of the reader.
 _EARLY_CELLS = 4_000_000
@@ -102,7 +104,7 @@ class CombinerService:
         self._paused: set[Place] = set()
         self._dead_letter_bytes: int | None = None
         self._group_metadata: object = None
-        self._reported_ns = clock.monotonic_ns()
+        self._reported_ns = self._committed_ns = clock.monotonic_ns()
         self._source = Source(
             settings.kafka,
             group=self._identity.group,
@@ -174,7 +176,9 @@ class CombinerService:
             self._outbox.ship(Shipment(outputs, self._positions(), self._group()))
         else:
             self._outbox.check()
-        self._source.commit(self._outbox.acknowledged())
+        if now_ns - self._committed_ns >= _COMMIT_EVERY_NS:
+            self._committed_ns = now_ns
+            self._source.commit(self._outbox.acknowledged())
         self._balance()
         if now_ns - self._reported_ns >= _HEALTH_EVERY_NS:
             self._report(now_ns)
