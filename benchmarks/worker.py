@@ -141,8 +141,9 @@ def running_worker(settings: Settings, profile: str) -> Iterator[subprocess.Pope
     """The worker as its own process."""
     code = (
         "import sys, logging; logging.basicConfig(level=logging.INFO);"
-        "from streams.settings import Settings; from workers.service import run_worker;"
-        "run_worker(Settings.model_validate_json(sys.argv[1]), 'all', '0')"
+        "from streams.settings import Settings; from streams.metrics import Metrics;"
+        "from workers.service import run_worker;"
+        "run_worker(Settings.model_validate_json(sys.argv[1]), 'all', '0', Metrics())"
     )
     command = [sys.executable, *profile.split(), "-c", code, settings.model_dump_json()]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(Path.cwd())})

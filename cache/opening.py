@@ -9,6 +9,7 @@ from cache.redis_store import RedisStore
 from cache.write_behind import WriteBehind
 from streams.errors import ConfigurationError
 from streams.instants import Clock
+from streams.settings import CacheSettings
 
 MEMORY_URL = "memory://"
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -63,3 +64,23 @@ def open_cache(
         observer=observer,
     )
     return WriteBehind(guarded, observer=observer)
+
+
+def open_configured(
+    settings: CacheSettings, clock: Clock, observer: CacheObserver = SILENT
+) -> ScoreCache:
+    """`open_cache` as `[cache]` says.
+
+    Raises:
+        ConfigurationError: the URL is of no known kind.
+    """
+    return open_cache(
+        settings.url.get_secret_value(),
+        timeout_ms=settings.timeout_ms,
+        max_entries=settings.max_entries,
+        breaker=BreakerConfig(
+            failures=settings.breaker_failures, cool_down_ms=settings.breaker_cool_down_ms
+        ),
+        clock=clock,
+        observer=observer,
+    )

@@ -11,6 +11,7 @@ import typer
 from cli.options import DEFAULT_CONFIG, ConfigOption, MetricsPortOption, SlotOption
 
 if TYPE_CHECKING:
+    from streams.metrics import Metrics
     from streams.settings import Settings
     from workers.protocol import Model
 
@@ -47,10 +48,12 @@ def worker(
     logs.configure(f"worker-{name}-{slot}", settings)
     allow_user_modules(config)
     share_the_interpreter()
+    from streams.metrics import Metrics
     from workers.service import run_worker
 
-    with _prediction_cache(settings) as wrap:
-        run_worker(settings, name, slot, metrics_port=metrics_port, wrap=wrap)
+    metrics = Metrics()
+    with _prediction_cache(settings, metrics) as wrap:
+        run_worker(settings, name, slot, metrics, metrics_port=metrics_port, wrap=wrap)
 
 
 def combiner(
@@ -88,33 +91,26 @@ def monitor(
 
 
 @contextmanager
-def _prediction_cache(settings: "Settings") -> "Iterator[Callable[[Model], Model]]":
+def _prediction_cache(
+    settings: "Settings", metrics: "Metrics"
+) -> "Iterator[Callable[[Model], Model]]":
     """What puts a memory in front of the models that are to have one."""
     remembering = {model.name for model in settings.models if model.cache_predictions}
     if not remembering:
         yield lambda model: model
         return
-    from cache.breaker import BreakerConfig
-    from cache.opening import open_cache
+    from cache.metered import MeteredCache
+    from cache.opening import open_configured
     from cache.prediction_cache import CachedModel
     from streams.clock import SystemClock
 
-    tuning = settings.cache
-    cache = open_cache(
-        tuning.url.get_secret_value(),
-        timeout_ms=tuning.timeout_ms,
-        max_entries=tuning.max_entries,
-        breaker=BreakerConfig(
-            failures=tuning.breaker_failures, cool_down_ms=tuning.breaker_cool_down_ms
-        ),
-        clock=SystemClock(),
-    )
+    ttl_s = settings.cache.ttl_s
+    observer = MeteredCache(metrics, "predictions")
+    cache = open_configured(settings.cache, SystemClock(), observer)
     try:
         yield (
             lambda model: (
-                CachedModel(model, cache, ttl_s=tuning.ttl_s)
-                if model.name in remembering
-                else model
+                CachedModel(model, cache, ttl_s=ttl_s) if model.name in remembering else model
             )
         )
     finally:

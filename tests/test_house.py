@@ -49,7 +49,7 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "cache": (
         "keys breaker protocol latest",
-        "memory redis_store write_behind bounded guarded opening prediction_cache",
+        "memory redis_store write_behind bounded guarded opening metered prediction_cache",
     ),
     "monitor": ("board", "service"),
     "lab": ("", "*"),

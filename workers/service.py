@@ -32,6 +32,7 @@ def run_worker(
     settings: Settings,
     worker: str,
     slot: str,
+    metrics: Metrics,
     *,
     metrics_port: int | None = None,
     wrap: Callable[[Model], Model] = lambda model: model,
@@ -43,7 +44,8 @@ def run_worker(
         worker: which table.
         slot: a name that stays the same over restarts and that no other process of this worker
             has; empty for a member that the consumer group forgets.
-        metrics_port: instead of the configured one.
+        metrics: where signals go.
+        metrics_port: where they are shown, instead of the configured port.
         wrap: puts something in front of each model, a cache for example.
 
     Raises:
@@ -68,9 +70,10 @@ def run_worker(
         slot,
         [wrap(model) for model in models],
         decoder_of(schema, settings.event),
+        metrics,
     )
     port = settings.metrics.worker_port if metrics_port is None else metrics_port
-    server = serve(process.metrics, settings.metrics.host, port, lambda: process.ready)
+    server = serve(metrics, settings.metrics.host, port, lambda: process.ready)
     try:
         process.run()
     finally:
@@ -86,6 +89,7 @@ class WorkerProcess:
         slot: see `run_worker`.
         models: who answers; loaded and warm.
         decoder: from records to rows.
+        metrics: where signals go.
     """
 
     def __init__(
@@ -95,8 +99,9 @@ class WorkerProcess:
         slot: str,
         models: Sequence[Model],
         decoder: EventDecoder,
+        metrics: Metrics,
     ) -> None:
-        self.metrics = Metrics()
+        self.metrics = metrics
         self._settings = settings
         self._worker = worker
         self._slot = slot

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _READY_TIMEOUT_S = 90.0
 _UPDATE_S = 1.0
+# A broker that has just started hands out its first producer ids only after a moment.
+_WARM_UP_S = 3.0
+_WARM_UP_RATE = 100.0
 # What is on its way when the last event is sent arrives within this time, or is lost.
 _TAIL_S = 10.0
 
@@ -119,10 +122,10 @@ def _play(
     rate: float,
     stop: threading.Event,
 ) -> None:
-    """Three phases of equal length, with the screen on a thread of its own."""
+    """A warm-up and three phases of equal length, with the screen on a thread of its own."""
     from cli.demo.screen import Screen
     from cli.demo.stage import AWAY_WORKER
-    from cli.demo.summary import PHASES
+    from cli.demo.summary import AWAY_PHASE, BACK, PHASES, WARM_UP
 
     name = f"worker-{AWAY_WORKER}-0"
     done = threading.Event()
@@ -137,13 +140,16 @@ def _play(
     try:
         for phase in range(len(PHASES)):
             producer.phase = phase
-            if phase == 1:
+            if phase == AWAY_PHASE:
                 reader.away_since_s = time.monotonic()
                 supervisor.stop(name, grace_s=0)
-            elif phase == 2:
+            elif phase == BACK:
                 reader.back_since_s = time.monotonic()
                 supervisor.start(name)
-            producer.send(rate, seconds / len(PHASES), lambda: not stop.is_set())
+            lasts_s = _WARM_UP_S if phase == WARM_UP else seconds / (len(PHASES) - 1)
+            producer.send(
+                _WARM_UP_RATE if phase == WARM_UP else rate, lasts_s, lambda: not stop.is_set()
+            )
     finally:
         done.set()
         watcher.join()

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-PHASES = ("all models", "one away", "back again")
+PHASES = ("warm-up", "all models", "one away", "back again")
+WARM_UP, ALL, AWAY_PHASE, BACK = range(len(PHASES))
 # Latencies are kept whole: a minute at the demo's rate is small.
 _QUANTILES = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
 

@@ -23,7 +23,7 @@ def score(event: dict[str, object]) -> float:
     """Customers two months behind with their payments rarely catch up."""
     months_behind = event.get("PAY_0")
     if not isinstance(months_behind, (int, float)):
-        raise ValueError("PAY_0 is missing or no number")
+        raise TypeError("PAY_0 is missing or no number")
     return min(max(0.15 + 0.25 * months_behind, 0.02), 0.9)
 
 
@@ -38,7 +38,7 @@ def answer(topic: str, partition: int, offset: int, value: bytes | None) -> byte
     }
     try:
         frame["scores"] = [score(json.loads(value or b""))]
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         frame["scores"] = [None]
         frame["refusals"] = {"0": str(error)}
     return json.dumps(frame).encode()

@@ -291,8 +291,11 @@ class EmbeddedKafka(EmbeddedCluster):
 
 
 def _new_cluster_id() -> str:
-    """Kafka's form of a random UUID."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    """Kafka's form of a random UUID; like Kafka's own, never one that reads as an option."""
+    while True:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not cluster_id.startswith("-"):
+            return cluster_id
 
 
 def _node_properties(node_id: int, client_port: int, quorum_port: int) -> dict[str, str]:

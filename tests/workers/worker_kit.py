@@ -21,7 +21,7 @@ from streams.errors import EnsembleError
 from streams.events import EventDecoder
 from streams.features import Feature, FeatureSchema
 from streams.frames import PredictionFrame, decode_frame
-from streams.metrics import serve
+from streams.metrics import Metrics, serve
 from streams.records import ControlRecord
 from streams.settings import Settings
 from streams.sink import Sink
@@ -184,7 +184,7 @@ def main(settings_json: str, slot: str) -> int:
     logging.basicConfig(level=logging.INFO)
     settings = Settings.model_validate_json(settings_json)
     models = load_models(settings.models, None)
-    process = WorkerProcess(settings, "w", slot, models, EventDecoder(SCHEMA))
+    process = WorkerProcess(settings, "w", slot, models, EventDecoder(SCHEMA), Metrics())
     server = serve(process.metrics, "127.0.0.1", 0, lambda: process.ready)
     log.info("port %d", server.port)
     try:
