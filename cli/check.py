@@ -115,12 +115,10 @@ def _models(settings: "Settings", bundle: "LoadedBundle") -> str:
 
 
 def _strategy(settings: "Settings", bundle: "LoadedBundle") -> str:
-    import numpy as np
 
-    from combiner.assembly import members_of, strategy_of
+    from combiner.assembly import combiner_of
 
-    members_of(settings, bundle.manifest)
-    strategy_of(settings, bundle.manifest, np.array([model.weight for model in settings.models]))
+    combiner_of(settings, bundle.manifest, settings.ensemble.name, lambda _: [], 0)
     return settings.combiner.strategy
 
 

@@ -38,6 +38,10 @@ def _tell(config: Path, model: str, *, paused: bool) -> None:
     names = [each.name for each in settings.models]
     if model not in names:
         raise ConfigurationError(model, f"no such model; expected one of {', '.join(names)}")
+    if any(each.name == model and each.external for each in settings.models):
+        raise ConfigurationError(
+            model, "is external, and no worker of ours to obey; expected a model that has a worker"
+        )
     sink = Sink(settings.kafka)
     record = ControlRecord(model, paused)
     sink.produce(settings.topics.control, value=msgspec.json.encode(record), key=model.encode())

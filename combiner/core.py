@@ -193,7 +193,7 @@ class Combiner:
     @staticmethod
     def _count(column: _Column, answers: Answers) -> None:
         column.tally.filled += answers.filled
-        column.tally.late += answers.late + answers.unknown
+        column.tally.late += answers.late
         column.tally.latency_ns += answers.latency_ns
 
     # -- what goes out -----------------------------------------------------------------------

@@ -30,7 +30,7 @@ from combiner.core import Output, Place
 from combiner.window import BadRecord
 from streams.client import translated
 from streams.errors import BrokerError, EnsembleError, FencedError
-from streams.records import Headers, dead_letter_headers
+from streams.records import Header, Headers, dead_letter_headers
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ _QUEUE_FULL = KafkaError._QUEUE_FULL  # noqa: SLF001 -- the client's own name fo
 SMALL_RECORD_BYTES = 900_000
 
 
-class RewindError(EnsembleError):
+class RewindError(BrokerError):
     """Nothing since the last commit counts: read again from the committed offsets."""
 
 
@@ -108,7 +108,7 @@ class Outbox:
         config: see there.
         on_published: called on the outbox's thread with the outputs that are safe, and with the
             seconds that it took.
-        dead_letter_bytes: cut the values of dead letters to this length; None keeps them whole.
+        dead_letter_bytes: cut dead letters to this size; None keeps them whole.
     """
 
     def __init__(
@@ -287,21 +287,18 @@ class Outbox:
             self._producer.poll(_QUEUE_FULL_WAIT_S)
 
     def _produce_dead(self, place: Place, offset: int, bad: BadRecord) -> None:
+        key, value, original = bad.key, bad.value, bad.headers
+        cut: list[tuple[str, bytes | None]] = []
+        if self._dead_letter_bytes is not None:
+            key, value, original, cut = _cut(bad, self._dead_letter_bytes)
         headers = dead_letter_headers(
-            bad.headers, place[0], place[1], offset, bad.why, self._config.ensemble
+            original, place[0], place[1], offset, bad.why, self._config.ensemble
         )
-        value, limit = bad.value, self._dead_letter_bytes
-        if value is not None and limit is not None and len(value) > limit:
-            headers.append((Headers.ORIGINAL_BYTES, str(len(value)).encode()))
-            value = value[:limit]
+        headers += cut
         while True:
             try:
                 self._producer.produce(
-                    self._config.dead_letters,
-                    value=value,
-                    key=bad.key,
-                    partition=place[1],
-                    headers=list(headers),
+                    self._config.dead_letters, value=value, key=key, headers=list(headers)
                 )
             except BufferError:
                 self._producer.poll(_QUEUE_FULL_WAIT_S)
@@ -322,3 +319,17 @@ class Outbox:
         with contextlib.suppress(KafkaException):
             self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
         return RewindError(str(problem))
+
+
+def _cut(
+    bad: BadRecord, limit: int
+) -> tuple[bytes | None, bytes | None, Sequence[Header], list[Header]]:
+    """Key, value and headers of an event in `limit` bytes, and headers that say what was cut.
+
+    Each may have a third of the room; headers that need more are left out altogether.
+    """
+    share = limit // 3
+    key, value = (part and part[:share] for part in (bad.key, bad.value))
+    size = sum(len(name) + len(text or b"") for name, text in bad.headers)
+    headers = bad.headers if size <= share else ()
+    return key, value, headers, [(Headers.ORIGINAL_BYTES, str(len(bad.value or b"")).encode())]

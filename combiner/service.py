@@ -9,8 +9,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-import numpy as np
 from confluent_kafka import TopicPartition
 
 from cache import keys
@@ -19,6 +17,7 @@ from cache.protocol import ScoreCache
 from combiner.assembly import combiner_of
 from combiner.core import Combiner, Output, Place
 from combiner.fallback import RUNGS
+from combiner.health_report import HealthReporter
 from combiner.outbox import SMALL_RECORD_BYTES, Outbox, OutboxConfig, RewindError, Shipment
 from combiner.window import BadRecord, EventBlock, block_of
 from registry.bundle import LoadedBundle
@@ -26,10 +25,9 @@ from streams import signals
 from streams.columns import Columns, columns_of
 from streams.errors import BrokerError
 from streams.frames import FrameError, PredictionFrame, decode_frame
-from streams.instants import NS_PER_MS, Clock, MonotonicNs, iso_from_wall_ms
+from streams.instants import Clock, MonotonicNs
 from streams.mapping import decoder_of
 from streams.metrics import Metrics
-from streams.records import HealthRecord
 from streams.settings import Settings
 from streams.sink import Sink, producer_config
 from streams.source import Source
@@ -114,6 +112,15 @@ class CombinerService:
             on_revoke=self._on_revoke,
         )
         self._health_sink = Sink(settings.kafka)
+        self._reporter = HealthReporter(
+            self._health_sink, settings.topics.health, slot, metrics, clock
+        )
+        topics = settings.topics
+        self._health_sink.require_partitions(
+            topics.predictions,
+            same=[*topics.inputs, topics.scored],
+            others=[topics.dead_letters, topics.health],
+        )
         self._outbox = self._new_outbox()
 
     # -- construction ------------------------------------------------------------------------
@@ -181,7 +188,8 @@ class CombinerService:
             self._source.commit(self._outbox.acknowledged())
         self._balance()
         if now_ns - self._reported_ns >= _HEALTH_EVERY_NS:
-            self._report(now_ns)
+            self._reported_ns = now_ns
+            self._reporter.report(self._core)
         return len(messages)
 
     def _wait_s(self) -> float:
@@ -284,44 +292,6 @@ class CombinerService:
                 metrics.counter(signals.MISSED, model.name).inc(count)
         metrics.observe_many(signals.LATENCY_SECONDS, output.latency_ms / 1000)
         metrics.observe_many(signals.JOIN_SECONDS, output.waited_ms / 1000)
-
-    def _report(self, now_ns: MonotonicNs) -> None:
-        """Health of every model, once a second."""
-        self._reported_ns = now_ns
-        wall_ms = self._clock.wall_ms()
-        metrics = self._metrics
-        metrics.gauge(signals.PENDING).set(
-            sum(self._core.pending(place) for place in self._core.places)
-        )
-        for reason, count in self._core.bad_frames.items():
-            metrics.counter(signals.BAD_FRAMES, reason).inc(count)
-        self._core.bad_frames.clear()
-        for report in self._core.report():
-            tally = report.tally
-            since_ms = wall_ms - (now_ns - report.since_ns) // NS_PER_MS
-            time, since = iso_from_wall_ms(np.array([wall_ms, since_ms]))
-            latency_ms = tally.latency_ns / tally.filled / NS_PER_MS if tally.filled else None
-            record = HealthRecord(
-                report.model,
-                report.state,
-                self._identity.slot,
-                time,
-                tally.answered,
-                tally.late,
-                tally.refused,
-                tally.missed,
-                latency_ms if latency_ms is None else round(latency_ms, 3),
-                since,
-            )
-            self._health_sink.produce(
-                self._settings.topics.health,
-                key=report.model.encode(),
-                value=msgspec.json.encode(record),
-            )
-            metrics.counter(signals.LATE, report.model).inc(tally.late)
-            for state in ("HEALTHY", "DEGRADED", "FAILED", "PROBING"):
-                here = float(state == report.state)
-                metrics.gauge(signals.MODEL_STATE, report.model, state).set(here)
 
     # -- pace --------------------------------------------------------------------------------
 

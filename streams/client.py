@@ -23,6 +23,7 @@ FILE_PREFIX = "file:"
 _RESERVED = frozenset(
     {"group.id", "group.instance.id", "transactional.id", "enable.auto.commit"}
     | {"enable.partition.eof", "bootstrap.servers", "metadata.broker.list"}
+    | {"partition.assignment.strategy"}
 )
 
 _SHARED: Properties = {

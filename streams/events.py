@@ -9,7 +9,6 @@ producer that changed its types would otherwise shift every score without a word
 """
 
 import operator
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,18 +17,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.errors import ConfigurationError
 from streams.features import Feature, FeatureSchema
 from streams.instants import MAX_WALL_MS, MIN_WALL_MS, wall_ms_from_iso
+from streams.shapes import JsonShape, getter_of, tuple_getter_of
 
 # An id or entity becomes part of keys, logs and cache names; the longest in use elsewhere
 # (URNs, hashes with prefixes) stay far below this.
 MAX_ID_CHARS = 1024
+# The key goes with the score, and the two must fit into a record of any broker.
+MAX_KEY_BYTES = 65_536
 # Error texts travel in headers; the cause is in the first words.
 MAX_REASON_CHARS = 300
 
-# What the JSON library cannot look for.
-_UNREADABLE_KEY = re.compile(r'["\\\x00-\x1f]')
 # Integers of JSON have no limit, the matrix has.
 _LARGEST = int(np.finfo(np.float64).max)
 
@@ -79,54 +78,6 @@ _TYPES: dict[str, Any] = {
 _SCALAR = str | int | float | None
 
 
-class _Node:
-    """One JSON object on the way to the wanted values."""
-
-    def __init__(self) -> None:
-        self.leaves: dict[str, Any] = {}
-        self.children: dict[str, _Node] = {}
-
-    def add(self, path: Sequence[str], type_: Any) -> None:
-        head, *rest = path
-        if rest:
-            self.children.setdefault(head, _Node()).add(rest, type_)
-        else:
-            # A field can be feature and id at once; features come first and their type holds.
-            self.leaves.setdefault(head, type_)
-
-    def names(self) -> dict[str, str]:
-        """Struct field of each JSON key; keys need not be identifiers."""
-        return {key: f"f{i}" for i, key in enumerate([*self.leaves, *self.children])}
-
-    def struct(self, name: str) -> type[msgspec.Struct]:
-        names = self.names()
-        for key in names:
-            if key in self.leaves and key in self.children:
-                raise ConfigurationError(
-                    "event", f"`{key}` is wanted as a value and as an object with values in it"
-                )
-            if _UNREADABLE_KEY.search(key):
-                raise ConfigurationError(
-                    "event", f"the key {key!r} holds a quote, a backslash or a control character"
-                )
-        fields: list[tuple[str, Any, Any]] = [
-            (names[key], type_, None) for key, type_ in self.leaves.items()
-        ]
-        for key, child in self.children.items():
-            inner = child.struct(f"{name}_{names[key]}")
-            # An absent or null parent means that everything in it is missing.
-            fields.append((names[key], inner | None, inner()))
-        return msgspec.defstruct(
-            name, fields, frozen=True, rename={field: key for key, field in names.items()}
-        )
-
-    def getter(self, path: Sequence[str]) -> str:
-        """The dotted attribute path of a JSON path, for operator.attrgetter."""
-        head, *rest = path
-        name = self.names()[head]
-        return f"{name}.{self.children[head].getter(rest)}" if rest else name
-
-
 class EventDecoder:
     """Decodes batches of JSON events into feature matrices.
 
@@ -151,7 +102,7 @@ class EventDecoder:
         assert len(schema) > 0, "a schema without features decodes nothing"
         self.schema = schema
         self._paths = {"id": tuple(id_path), "entity": tuple(entity_path), "time": tuple(time_path)}
-        root = _Node()
+        root = JsonShape()
         for feature in schema.features:
             root.add(feature.keys, _TYPES[feature.kind])
         for path in self._paths.values():
@@ -159,9 +110,9 @@ class EventDecoder:
                 root.add(path, _SCALAR)
         struct = root.struct("Event")
         self._decode = msgspec.json.Decoder(struct).decode
-        self._feature_getter = _tuple_getter([root.getter(f.keys) for f in schema.features])
+        self._feature_getter = tuple_getter_of([root.getter(f.keys) for f in schema.features])
         self._meta_getters = {
-            role: _getter(root.getter(path)) for role, path in self._paths.items() if path
+            role: getter_of(root.getter(path)) for role, path in self._paths.items() if path
         }
         self._converters = [_converter(feature) for feature in schema.features]
         self._converted = [i for i, convert in enumerate(self._converters) if convert]
@@ -187,6 +138,7 @@ class EventDecoder:
         ids = self._texts("id", structs, wrong)
         entities = self._texts("entity", structs, wrong)
         times = self._times(structs, record_ms[positions], wrong)
+        self._check_keys(keys, positions, wrong)
         if wrong:
             bad += [BadEvent(int(positions[row]), *why) for row, why in wrong.items()]
             bad.sort(key=operator.attrgetter("position"))
@@ -202,6 +154,20 @@ class EventDecoder:
                 _key_text(keys[position]) or id_ for position, id_ in zip(where, ids, strict=True)
             ]
         return DecodedEvents(positions, matrix, ids, entities, times, bad)
+
+    @staticmethod
+    def _check_keys(
+        keys: Sequence[bytes | None],
+        positions: NDArray[np.int64],
+        wrong: dict[int, tuple[str, str]],
+    ) -> None:
+        if max(map(len, filter(None, keys)), default=0) <= MAX_KEY_BYTES:
+            return
+        for row, position in enumerate(positions.tolist()):
+            size = len(keys[position] or b"")
+            if size > MAX_KEY_BYTES:
+                why = f"the key has {size} bytes; expected at most {MAX_KEY_BYTES}"
+                wrong.setdefault(row, ("KeyTooLong", why))
 
     def _decode_all(
         self, values: Sequence[bytes | None]
@@ -317,38 +283,6 @@ class EventDecoder:
                 place = ".".join(self._paths["time"])
                 wrong.setdefault(row, ("BadTime", f"`{place}` is no time: {str(value)[:60]!r}"))
         return times
-
-
-def _getter(path: str) -> Callable[[Any], Any]:
-    """Like operator.attrgetter, but a parent that is null makes the value None."""
-    quick = operator.attrgetter(path)
-
-    def get(struct: Any) -> Any:
-        try:
-            return quick(struct)
-        except AttributeError:
-            return None
-
-    return get if "." in path else quick
-
-
-def _tuple_getter(paths: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    getters = [_getter(path) for path in paths]
-
-    def slowly(struct: Any) -> tuple[Any, ...]:
-        return tuple(get(struct) for get in getters)
-
-    if len(paths) == 1:
-        return slowly
-    quick = operator.attrgetter(*paths)
-
-    def get(struct: Any) -> tuple[Any, ...]:
-        try:
-            return quick(struct)
-        except AttributeError:
-            return slowly(struct)
-
-    return get if any("." in path for path in paths) else quick
 
 
 def _converter(feature: Feature) -> Callable[[Any], Any] | None:

@@ -14,7 +14,6 @@ from streams.events import BadEvent
 Fallback = Literal["none", "partial", "reserve", "cached", "prior"]
 ModelState = Literal["HEALTHY", "DEGRADED", "FAILED", "PROBING"]
 
-SCORED_VERSION = 1
 # Long enough for any message worth reading, short enough for any broker's header limits.
 MAX_HEADER_CHARS = 500
 
@@ -93,7 +92,8 @@ class Headers:
     CLASS = PREFIX + "exception.class.name"
     MESSAGE = PREFIX + "exception.message"
     ENSEMBLE = PREFIX + "ensemble"
-    # Set where the value had to be cut because the topic takes no record of that size.
+    # Set where an event had to be cut because the topic takes no record of that size: the value's
+    # length before.
     ORIGINAL_BYTES = PREFIX + "original.bytes"
 
 

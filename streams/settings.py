@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveShare = Annotated[float, Field(gt=0.0, le=1.0)]
 Property = str | int | float | bool
 
 
@@ -106,6 +107,9 @@ class ModelSettings(Section):
             raise ValueError("both `callable` and `external`; expected at most one of them")
         if self.callable and not self.version:
             raise ValueError("`callable` without `version`; expected the version of its code")
+        low, high = self.minimum, self.maximum
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"minimum {low} is not below maximum {high}; expected a range")
         return self
 
 
@@ -148,10 +152,19 @@ class HealthSettings(Section):
     """`[health]`: when a model counts as degraded, failed and recovered."""
 
     window_ms: Positive = 2000
-    degraded_share: Share = 0.05
-    failed_share: Share = 0.5
+    degraded_share: PositiveShare = 0.05
+    failed_share: PositiveShare = 0.5
     minimum_events: Positive = 10
     recovered_events: Positive = 20
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "HealthSettings":
+        if self.degraded_share > self.failed_share:
+            raise ValueError(
+                f"degraded_share {self.degraded_share} is above failed_share "
+                f"{self.failed_share}; expected it below"
+            )
+        return self
 
 
 class FallbackSettings(Section):

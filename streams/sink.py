@@ -87,6 +87,24 @@ class Sink:
             )
         return {name: len(found[name].partitions) for name in names}
 
+    def require_partitions(
+        self, topic: str, *, same: Sequence[str], others: Sequence[str] = ()
+    ) -> None:
+        """Make sure that topics exist, and that those of `same` have as many partitions as `topic`.
+
+        What belongs to an event goes to the partition of the event's number.
+
+        Raises:
+            BrokerError: a topic is missing, or has another number of partitions.
+        """
+        counts = self.partition_counts([topic, *same, *others])
+        for name in same:
+            if counts[name] != counts[topic]:
+                raise BrokerError(
+                    f"topic {name} has {counts[name]} partitions and {topic} has "
+                    f"{counts[topic]}; expected equal numbers"
+                )
+
     def produce(
         self,
         topic: str,

@@ -32,7 +32,7 @@ LAYERS: dict[str, set[str]] = {
 # docs/ARCHITECTURE.md shows the same table.
 MODULES: dict[str, tuple[str, str]] = {
     "streams": (
-        "errors instants features events frames records columns signals",
+        "errors instants features shapes events frames records columns signals",
         "settings client clock metrics source sink reader admin app mapping embedded/*",
     ),
     "registry": ("manifest", "bundle"),
@@ -45,7 +45,7 @@ MODULES: dict[str, tuple[str, str]] = {
             "join answers settled window intake core decision encoding health fallback "
             "calibration strategies/*"
         ),
-        "service outbox assembly process",
+        "service outbox health_report assembly process",
     ),
     "cache": (
         "keys breaker protocol latest",

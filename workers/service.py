@@ -12,7 +12,7 @@ from typing import Any
 from registry.bundle import load_manifest
 from streams import signals
 from streams.clock import SystemClock
-from streams.errors import BrokerError, ConfigurationError, EnsembleError
+from streams.errors import ConfigurationError, EnsembleError
 from streams.events import EventDecoder
 from streams.mapping import decoder_of
 from streams.metrics import Metrics, serve
@@ -143,14 +143,9 @@ class WorkerProcess:
     def _check_topics(self) -> None:
         """Faust waits for a topic that does not exist, and says so to nobody."""
         topics = self._settings.topics
-        names = [*topics.inputs, topics.predictions, topics.control]
-        counts = self._sink.partition_counts(names)
-        for name in topics.inputs:
-            if counts[name] != counts[topics.predictions]:
-                raise BrokerError(
-                    f"topic {name} has {counts[name]} partitions and {topics.predictions} "
-                    f"has {counts[topics.predictions]}; an answer goes to its event's partition"
-                )
+        self._sink.require_partitions(
+            topics.predictions, same=topics.inputs, others=[topics.control]
+        )
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()

@@ -29,7 +29,10 @@ _TAIL_S = 10.0
 
 def demo(
     *,
-    seconds: Annotated[float, typer.Option(min=6, help="How long events are sent.")] = 60.0,
+    seconds: Annotated[
+        float,
+        typer.Option(min=6, help="How long events are sent; below 30 too short to see a recovery."),
+    ] = 60.0,
     rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 1000.0,
     data: Annotated[
         Path | None, typer.Option(help="The credit data, where it is not found by itself.")
