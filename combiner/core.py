@@ -174,9 +174,12 @@ class Combiner:
         for record, frame in frames:
             column = self._columns.get(frame.model)
             problem = problem_of(frame, partition, column.member if column else None)
+            window = self._windows.get((frame.topic, partition))
+            if not problem and window is not None and frame.offsets.max() >= window.horizon:
+                problem = "no such event"
             if problem:
                 self.bad_frames[problem] += 1
-            elif (frame.topic, partition) in self._windows:
+            elif window is not None:
                 groups.setdefault((frame.topic, frame.model), []).append((record, frame))
             self._positions[partition] = record + 1
         for (topic, model), group in groups.items():

@@ -14,6 +14,10 @@ from combiner.settled import Settled
 from streams.events import BadEvent, DecodedEvents
 from streams.records import Header
 
+# Answers are read a few million events ahead of their events at most, then reading pauses; beyond
+# this they would only be held for ever, and keep the committed position where it is.
+FAR_AHEAD = 10_000_000
+
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -126,6 +130,11 @@ class PartitionWindow:
         scoreable[list(block.bad)] = False
         self._blocks.append(block)
         return self.join.add_events(block.offsets, scoreable, self.backlog_below, now_ns)
+
+    @property
+    def horizon(self) -> int:
+        """Offsets from here on are of no event that exists: somebody made them up."""
+        return max(self.join.last_offset, self.backlog_below) + FAR_AHEAD
 
     def settle(self, now_ns: int) -> list[tuple[Settled, EventBlock]]:
         """All that leaves now, in order; each part with its events."""

@@ -16,7 +16,7 @@ from combiner.fallback import RUNGS
 from combiner.health import HealthConfig
 from combiner.intake import Member
 from combiner.join import JoinConfig
-from combiner.window import EventBlock
+from combiner.window import FAR_AHEAD, EventBlock
 from streams.frames import PredictionFrame
 from streams.instants import NS_PER_MS, WallMs
 from streams.records import Fallback
@@ -499,6 +499,16 @@ def test_topics_that_share_a_partition_number_do_not_share_events() -> None:
     assert later["other/0/0"]["score"] == 0.2
     assert later["events/1/0"]["score"] == 0.3
     assert later["other/0/0"]["missing"] == {"b": "late"}
+
+
+def test_answers_for_events_that_cannot_exist_are_counted_and_hold_nothing_back() -> None:
+    world = World(places=(EVENTS,))
+    world.produce(EVENTS, True)
+    answered(world, EVENTS, [FAR_AHEAD + 1], a=0.5)
+    answered(world, EVENTS, [0], a=0.1, b=0.1)
+    assert len(world.settle()) == 1
+    assert world.core.bad_frames == {"no such event": 1}
+    assert world.core.prediction_positions() == {0: 3}
 
 
 def test_the_position_in_predictions_is_the_lowest_that_any_topic_needs() -> None:
