@@ -1,8 +1,9 @@
 """How fast one worker process is: events a second from a backlog, and latency at a steady rate.
 
-    python -m benchmarks.worker --bundle DIR [--events 200000] [--rate 1000] [--seconds 10]
+    python -m benchmarks.worker [--bundle DIR] [--events 200000] [--rate 1000] [--seconds 10]
 
-A real broker, one worker with every model of the bundle, JSON events like those the bundle was
+A real broker, one worker with every model of the bundle (without `--bundle` the five of the
+credit example, trained first), JSON events like those the bundle was
 trained on. The backlog is there before the worker starts; its figure runs from the first frame to
 the last one, so start-up is not in it, and the broker shares the machine. Latency is from the
 event's timestamp to the frame's, both written by the producing clients, in whole milliseconds.
@@ -26,6 +27,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from numpy.typing import NDArray
 
+from lab.train import train_bundle
 from registry.bundle import load_manifest
 from streams.embedded import EmbeddedKafka
 from streams.features import FeatureSchema
@@ -55,6 +57,13 @@ def make_settings(servers: str, bundle: Path, options: argparse.Namespace) -> Se
             "metrics": {"worker_port": 0},
         }
     )
+
+
+def train_example(directory: Path) -> Path:
+    """The five models of the credit example."""
+    data = Path("examples") / "credit" / "credit_default.csv.gz"
+    train_bundle(data, "default.payment.next.month", "ID", directory)
+    return directory
 
 
 def make_events(schema: FeatureSchema) -> list[bytes]:
@@ -193,7 +202,7 @@ def report_latency(settings: Settings, frames: Frames, options: argparse.Namespa
 def main() -> None:
     """Run both, print the figures."""
     parser = argparse.ArgumentParser(description="throughput and latency of one worker")
-    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path)
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--rate", type=int, default=1000)
     parser.add_argument("--seconds", type=int, default=10)
@@ -202,9 +211,10 @@ def main() -> None:
     parser.add_argument("--profile", default="", help="options for the worker's interpreter")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, EmbeddedKafka(Path(directory)) as kafka:
-        settings = make_settings(kafka.bootstrap_servers, options.bundle, options)
+        bundle = options.bundle or train_example(Path(directory) / "bundle")
+        settings = make_settings(kafka.bootstrap_servers, bundle, options)
         create_topics(settings)
-        events = make_events(load_manifest(options.bundle).manifest.schema)
+        events = make_events(load_manifest(bundle).manifest.schema)
         produce_backlog(settings, events, options.events)
         with running_worker(settings, options.profile):
             report_backlog(read_frames(settings, options.events), options.events)
