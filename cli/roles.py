@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from workers.protocol import Model
 
 
-_SWITCH_INTERVAL_S = 0.0005
-
-
 def allow_user_modules(config: Path) -> None:
     """Let `callable = "module:function"` find modules beside the configuration.
 
@@ -27,11 +24,6 @@ def allow_user_modules(config: Path) -> None:
     place = str(config.resolve().parent)
     if place not in sys.path:
         sys.path.append(place)
-
-
-def share_the_interpreter() -> None:
-    """Let no thread keep the others waiting for long: the default of 5 ms is felt at the tail."""
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
 def worker(
@@ -47,7 +39,6 @@ def worker(
     settings = load_settings(config)
     logs.configure(f"worker-{name}-{slot}", settings)
     allow_user_modules(config)
-    share_the_interpreter()
     from streams.metrics import Metrics
     from workers.service import run_worker
 
@@ -68,7 +59,6 @@ def combiner(
 
     settings = load_settings(config)
     logs.configure(f"combiner-{slot}", settings)
-    share_the_interpreter()
     from combiner.process import run_combiner
 
     with stop_event() as stop:

@@ -8,6 +8,7 @@ from cache.opening import open_configured
 from combiner.service import CombinerService
 from registry.bundle import load_manifest
 from streams.clock import SystemClock
+from streams.interpreter import settle
 from streams.metrics import Metrics, serve
 from streams.settings import Settings
 
@@ -34,6 +35,7 @@ def run_combiner(
     service = CombinerService(settings, bundle, slot, cache, metrics, clock)
     port = settings.metrics.combiner_port if metrics_port is None else metrics_port
     server = serve(metrics, settings.metrics.host, port, ready=lambda: service.ready)
+    settle()
     try:
         service.run(stop)
     finally:

@@ -33,7 +33,7 @@ LAYERS: dict[str, set[str]] = {
 MODULES: dict[str, tuple[str, str]] = {
     "streams": (
         "errors instants features shapes events frames records columns signals",
-        "settings client clock metrics source sink reader admin app mapping embedded/*",
+        "settings client clock interpreter metrics source sink reader admin app mapping embedded/*",
     ),
     "registry": ("manifest", "bundle"),
     "workers": (

@@ -14,6 +14,7 @@ from streams import signals
 from streams.clock import SystemClock
 from streams.errors import ConfigurationError, EnsembleError
 from streams.events import EventDecoder
+from streams.interpreter import settle
 from streams.mapping import decoder_of
 from streams.metrics import Metrics, serve
 from streams.settings import Settings
@@ -74,6 +75,7 @@ def run_worker(
     )
     port = settings.metrics.worker_port if metrics_port is None else metrics_port
     server = serve(metrics, settings.metrics.host, port, lambda: process.ready)
+    settle()
     try:
         process.run()
     finally:
