@@ -105,6 +105,7 @@ class Source:
     ) -> None:
         self._on_assign = on_assign
         self._on_revoke = on_revoke
+        self._given_back: set[tuple[str | None, int | None]] = set()
         self._watch = Watch(f"consumer group {group}")
         properties = consumer_config(kafka, group, instance)
         properties |= {"error_cb": self._watch.on_error, "on_commit": self._committed}
@@ -128,12 +129,23 @@ class Source:
             # Asked for many, the client waits for all of them or the timeout: one first.
             messages = self.consumer.consume(1, timeout_s)
             if messages and max_records > 1:
-                messages += self.consumer.consume(max_records - 1, 0)
+                self._given_back.clear()
+                more = self.consumer.consume(max_records - 1, 0)
+                messages = self._still_ours(messages) + more
         except KafkaException as error:
             raise translated(error, "cannot fetch") from error
         if any(message.error() is not None for message in messages):
             return [message for message in messages if self._is_record(message)]
         return messages
+
+    def _still_ours(self, messages: list[Message]) -> list[Message]:
+        """Without those whose partition was given back by the call that came after them.
+
+        The next owner, be it this one again, reads them anew.
+        """
+        if not self._given_back:
+            return messages
+        return [m for m in messages if (m.topic(), m.partition()) not in self._given_back]
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -222,8 +234,10 @@ class Source:
             self._on_assign(partitions)
 
     def _revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        places = [(partition.topic, partition.partition) for partition in partitions]
+        self._given_back.update(places)
         # The client would remember the pause if the partition came back.
-        self.resume((partition.topic, partition.partition) for partition in partitions)
+        self.resume(places)
         if self._on_revoke is not None:
             self._on_revoke(partitions)
 
