@@ -37,8 +37,20 @@ log = logging.getLogger(__name__)
 # Longer than a broker's restart; beyond it the process starts afresh, with a new connection.
 _COMMIT_TIMEOUT_S = 10.0
 _INIT_TIMEOUT_S = 30.0
+# Offsets, commit and abort may take their time one after the other; the client has been seen to
+# exceed it without end.
+_STUCK_S = 35.0
 # A full librdkafka queue empties in milliseconds while the broker is there.
 _QUEUE_FULL_WAIT_S = 0.05
+
+_TRANSACTIONAL: Mapping[str, object] = {
+    # What a process that was killed had begun holds up its partitions' readers, and whoever has
+    # its partitions next, until this has passed; the default is a minute.
+    "transaction.timeout.ms": 10_000,
+    # By default a client that has lost all brokers exchanges them for new ones, and then sends
+    # the offsets of a transaction to the old group coordinator, which it never reaches.
+    "metadata.recovery.strategy": "none",
+}
 
 _QUEUE_FULL = KafkaError._QUEUE_FULL  # noqa: SLF001 -- the client's own name for it
 # What any broker takes: the stock limit is 1 MiB for a record with its key and headers.
@@ -126,6 +138,7 @@ class Outbox:
         self._stopping = False
         self._failure: EnsembleError | None = None
         self._undelivered: KafkaError | None = None
+        self._began_s: float | None = None  # of the transaction under way
         self._dead_letter_bytes = dead_letter_bytes
         self._producer = self._new_producer()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
@@ -137,6 +150,7 @@ class Outbox:
         properties["delivery.report.only.error"] = True
         if not self._config.transactional_id:
             return Producer(properties)
+        properties = {**_TRANSACTIONAL, **properties}
         properties["transactional.id"] = self._config.transactional_id
         try:
             producer = Producer(properties)
@@ -182,6 +196,16 @@ class Outbox:
         """Raise what went wrong: RewindError, FencedError or BrokerError."""
         if self._failure is not None:
             raise self._failure
+        began_s = self._began_s
+        if began_s is not None and time.monotonic() - began_s > _STUCK_S:
+            raise BrokerError(f"a transaction did not end within {_STUCK_S:g} s")
+
+    def abandon(self) -> None:
+        """Take back what has not left: it would count under a group that has moved on."""
+        with self._changed:
+            self._waiting.clear()
+            self._failure = self._failure or RewindError("partitions left before their outcomes")
+            self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until all that was shipped is published; whether it was in time."""
@@ -227,7 +251,7 @@ class Outbox:
         return load
 
     def _transact(self, load: _Load) -> None:
-        began = time.monotonic()
+        began = self._began_s = time.monotonic()
         producer = self._producer
         producer.begin_transaction()
         self._produce(load)
@@ -235,6 +259,7 @@ class Outbox:
         group = load.shipments[-1].group
         producer.send_offsets_to_transaction(offsets, group, _COMMIT_TIMEOUT_S)
         producer.commit_transaction(_COMMIT_TIMEOUT_S)
+        self._began_s = None
         self._published(load, began)
         self._rest(began)
 

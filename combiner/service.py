@@ -337,6 +337,7 @@ class CombinerService:
         """Finish and commit what has left; what waits is read again by the next owner."""
         if not self._outbox.drain(_DRAIN_S):
             log.warning("gave partitions back before everything was published")
+            self._outbox.abandon()
         try:
             self._source.commit(self._outbox.acknowledged(), asynchronous=False)
         except BrokerError as error:
@@ -350,6 +351,9 @@ class CombinerService:
         if self._outbox.too_large:
             self._dead_letter_bytes = SMALL_RECORD_BYTES
         self._outbox.close(_DRAIN_S)
+        # First the new producer: until it is there, the old one's commit may still arrive and
+        # move the offsets that reading goes back to.
+        self._outbox = self._new_outbox()
         places = self._core.places
         for place in places:
             self._core.close(place)
@@ -358,7 +362,6 @@ class CombinerService:
         self._group_metadata = None
         for place in places:
             self._core.open(place, self._source.high_watermark(place))
-        self._outbox = self._new_outbox()
 
     def _close(self) -> None:
         self._outbox.drain(_DRAIN_S)
