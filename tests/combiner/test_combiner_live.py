@@ -1,0 +1,698 @@
+"""A combiner process from outside: exact outcomes, silent models, kills, rebalances, restarts.
+
+Every count is made twice: by a consumer that reads while things break, and by one that reads
+everything from the beginning when it is over.
+"""
+
+import os
+import random
+import re
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Message, TopicPartition
+
+from combiner import outbox as outbox_module
+from combiner.outbox import Outbox, OutboxConfig, RewindError, Shipment
+from streams.embedded import EmbeddedKafka, EmbeddedRedis
+from streams.errors import BrokerError, FencedError
+from streams.records import Headers
+from streams.settings import Settings
+from streams.source import Source
+from tests.combiner.live_kit import (
+    LARGE_BYTES,
+    PARTITIONS,
+    PRIOR,
+    RETRIABLE,
+    TIMEOUT_S,
+    Live,
+    Outcome,
+    Process,
+    Reader,
+    Verdict,
+    answer_of,
+    frames_of,
+    headers_of,
+    judge,
+)
+from tests.conftest import Topics
+
+EXACTLY_ONCE = {"delivery": "exactly_once"}
+CLEAN = Verdict()
+
+
+@pytest.fixture
+def live(kafka: EmbeddedKafka, topics: Topics, tmp_path: Path) -> Iterator[Live]:
+    live = Live(kafka.bootstrap_servers, topics, tmp_path)
+    yield live
+    live.close()
+
+
+# -- the checker can fail --------------------------------------------------------------------
+
+
+def outcome(offset: int, score: float = 0.5, partition: int = 0) -> Outcome:
+    place = ("scored", partition, 0)
+    return Outcome(f"e/{partition}/{offset}", f"id{offset}", f"{score}", place, Message())
+
+
+def sources(*offsets: int, partition: int = 0) -> set[str]:
+    return {f"e/{partition}/{offset}" for offset in offsets}
+
+
+class TestChecker:
+    def test_one_outcome_each_is_clean(self) -> None:
+        outcomes = [outcome(0), outcome(0, partition=1), outcome(1), outcome(3)]
+        assert judge(sources(0, 1, 3) | sources(0, partition=1), outcomes) == CLEAN
+
+    def test_an_event_without_outcome_is_lost(self) -> None:
+        assert judge(sources(0, 1, 2), [outcome(0), outcome(2)]) == Verdict(lost=["e/0/1"])
+
+    def test_the_same_outcome_again_is_a_duplicate_each_time(self) -> None:
+        found = judge(sources(0), [outcome(0), outcome(0), outcome(0)])
+        assert found == Verdict(duplicates=["e/0/0", "e/0/0"])
+
+    def test_another_outcome_of_the_same_event_contradicts(self) -> None:
+        found = judge(sources(0), [outcome(0, 0.5), outcome(0, 0.6)])
+        assert found == Verdict(contradictory=["e/0/0"])
+
+    def test_an_outcome_of_no_event_is_strange(self) -> None:
+        assert judge(sources(0), [outcome(0), outcome(1)]) == Verdict(strange=["e/0/1"])
+
+    def test_an_outcome_behind_a_later_one_is_disordered(self) -> None:
+        found = judge(sources(0, 1, 2), [outcome(0), outcome(2), outcome(1)])
+        assert found == Verdict(disordered=["e/0/1"])
+
+
+# -- exact outcomes --------------------------------------------------------------------------
+
+
+def good(id_: str, **fields: object) -> dict[str, object]:
+    return {"id": id_, "x": 1.5, **fields}
+
+
+def test_every_field_of_a_full_ensemble(live: Live) -> None:
+    reader = live.reader()
+    live.models("a", "b")
+    live.start(
+        live.settings(
+            models=["a", "b"], combiner={"explain": True, "threshold": 0.5},
+            event={"time": "at"},
+        )
+    )  # fmt: skip
+    for number in range(400):
+        event = good(f"e{number}", at=1_700_000_000_000 + number)
+        live.send(event, number % PARTITIONS, key=b"customer-%d" % (number % 7))
+    live.await_outcomes(reader)
+    running, after = live.verdicts(reader)
+    assert (running, after) == (CLEAN, CLEAN)
+    assert len(live.acknowledged) == 400
+    for found in reader.outcomes:
+        number = int(found.id.removeprefix("e"))
+        where, _, offset = found.source.rpartition("/")
+        assert where == f"{live.events}/{number % PARTITIONS}"
+        assert found.place[:2] == (live.scored, number % PARTITIONS)
+        assert found.message.key() == b"customer-%d" % (number % 7)
+        answers = {model: answer_of(model, int(offset)) for model in ("a", "b")}
+        score = sum(answers.values()) / 2
+        record = dict(found.record)
+        assert record.pop("score") == pytest.approx(score)
+        assert record.pop("latency_ms") >= 0
+        assert record.pop("predictions") == pytest.approx(answers)
+        contributions = record.pop("contributions")
+        assert set(contributions) == {"a", "b"}
+        label = int(score >= 0.5)
+        agreeing = sum((answer >= 0.5) == bool(label) for answer in answers.values())
+        assert record == {
+            "id": f"e{number}",
+            "label": label,
+            "confidence": agreeing / 2,
+            "ensemble": record["ensemble"],
+            "models": ["a", "b"],
+            "missing": {},
+            "fallback": "none",
+            "event_time": f"2023-11-14T22:13:20.{number:03d}Z",
+            "source": found.source,
+        }
+        assert re.fullmatch(live.ensemble + "@[0-9a-f]{12}", record["ensemble"])
+
+
+POISON: list[tuple[str, bytes | None, str]] = [
+    ("null", None, "Tombstone"),
+    ("empty", b"", "NotJson"),
+    ("blank", b" \n", "NotJson"),
+    ("truncated", b'{"id": "p", "x": 1', "NotJson"),
+    ("no object", b"[1, 2]", "WrongType"),
+    ("a word", b"null", "WrongType"),
+    ("UTF-16", '{"id": "p", "x": 1}'.encode("utf-16"), "NotJson"),
+    ("Latin-1", '{"id": "\xe4", "x": 1}'.encode("latin-1"), "NotJson"),
+    ("rubbish", bytes(range(256)), "NotJson"),
+    ("missing feature", b'{"id": "p"}', "MissingFeature"),
+    ("null feature", b'{"id": "p", "x": null}', "MissingFeature"),
+    ("text for a number", b'{"id": "p", "x": "1"}', "WrongType"),
+    ("boolean for a number", b'{"id": "p", "x": true}', "WrongType"),
+    ("NaN", b'{"id": "p", "x": NaN}', "NotJson"),
+    ("Infinity", b'{"id": "p", "x": Infinity}', "NotJson"),
+    ("1e400", b'{"id": "p", "x": 1e400}', "WrongType"),
+    ("a giant", b'{"id": "p", "x": 1%s}' % (b"0" * 400), "WrongType"),
+    ("deep", b'{"id": "p", "x": 1, "y": %s}' % (b"[" * 100_000), "NotJson"),
+    ("no id", b'{"x": 1}', "NoId"),
+    ("empty id", b'{"id": "", "x": 1}', "NoId"),
+    ("long id", b'{"id": "%s", "x": 1}' % (b"i" * 2000), "NoId"),
+    ("a frame", b"\x9a\x01\xa1a", "NotJson"),
+]
+
+
+def test_poison_is_told_apart_and_everything_around_it_scored(live: Live) -> None:
+    reader = live.reader()
+    live.models("a", "b")
+    process = live.start(live.settings(combiner=EXACTLY_ONCE))
+    for number, (name, value, _) in enumerate(POISON):
+        live.send(good(f"before-{number}"), key=b"k%d" % number)
+        live.send(value, key=name.encode(), headers=[("trace", b"t%d" % number), ("trace", b"2")])
+    live.send(good("last"))
+    live.await_outcomes(reader)
+    assert live.verdicts(reader) == (CLEAN, CLEAN)
+    scored = [found for found in reader.outcomes if found.record]
+    dead = sorted(
+        (found for found in reader.outcomes if not found.record),
+        key=lambda found: int(found.source.rpartition("/")[2]),
+    )
+    assert [found.id for found in scored] == [
+        *(f"before-{number}" for number in range(len(POISON))), "last",
+    ]  # fmt: skip
+    assert {found.record["fallback"] for found in scored} == {"none"}
+    assert len(dead) == len(POISON)
+    for number, (found, (name, value, kind)) in enumerate(zip(dead, POISON, strict=True)):
+        assert found.place[0] == live.dead_letters
+        assert (found.message.key(), found.message.value()) == (name.encode(), value)
+        originals, ours = headers_of(found.message)[:2], dict(headers_of(found.message)[2:])
+        assert originals == [("trace", f"t{number}"), ("trace", "2")]
+        assert ours.pop(Headers.MESSAGE), name
+        assert re.fullmatch(live.ensemble + "@[0-9a-f]{12}", ours.pop(Headers.ENSEMBLE))
+        assert ours == {
+            Headers.TOPIC: live.events,
+            Headers.PARTITION: "0",
+            Headers.OFFSET: str(2 * number + 1),
+            Headers.STAGE: "decode",
+            Headers.CLASS: kind,
+        }, name
+    assert process.stop() == 0
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize(
+    ("topic_takes", "producer_takes"),
+    [(LARGE_BYTES, LARGE_BYTES), (0, LARGE_BYTES), (0, 0)],
+    ids=["takes it", "topic refuses it", "producer refuses it"],
+)
+def test_a_dead_letter_of_5_mb(
+    kafka: EmbeddedKafka,
+    topics: Topics,
+    tmp_path: Path,
+    topic_takes: int,
+    producer_takes: int,
+    delivery: str,
+) -> None:
+    live = Live(kafka.bootstrap_servers, topics, tmp_path, dead_letter_limit=topic_takes)
+    try:
+        reader = live.reader()
+        live.models("a", "b")
+        kafka_table = {"producer": {"message.max.bytes": producer_takes} if producer_takes else {}}
+        live.start(live.settings(combiner={"delivery": delivery}, kafka=kafka_table))
+        value = b'{"id": "' + b"v" * 5_000_000
+        for number in range(200):
+            live.send(good(f"before-{number}"), number % PARTITIONS)
+        live.send(value, 1, key=b"large", headers=[("trace", b"1")])
+        for number in range(200):
+            live.send(good(f"behind-{number}"), number % PARTITIONS)
+        live.await_outcomes(reader)
+        everything = live.everything()
+        verdict = judge(live.acknowledged, everything)
+        repeated = verdict.duplicates if delivery == "at_least_once" else []
+        assert verdict == Verdict(duplicates=repeated)
+        assert {found.record["fallback"] for found in everything if found.record} == {"none"}
+        for found in everything:
+            if found.record:
+                continue
+            assert found.message.key() == b"large"
+            headers = dict(headers_of(found.message))
+            assert headers["trace"] == "1"
+            if topic_takes:
+                assert found.message.value() == value
+                assert Headers.ORIGINAL_BYTES not in headers
+            else:
+                kept = found.message.value() or b""
+                assert value.startswith(kept)
+                assert 100_000 <= len(kept) < 1_000_000
+                assert headers[Headers.ORIGINAL_BYTES] == str(len(value))
+    finally:
+        live.close()
+
+
+# -- models that do not answer ---------------------------------------------------------------
+
+
+def send_alone(live: Live, reader: Reader, id_: str, **fields: object) -> dict[str, Any]:
+    """Send one event and nothing more until its score is there."""
+    live.send(good(id_, **fields))
+    live.await_outcomes(reader)
+    return reader.outcomes[-1].record
+
+
+def test_a_silent_model_is_late_then_failed_then_back(live: Live) -> None:
+    deadline_ms, minimum, recovered = 600, 5, 4
+    reader = live.reader()
+    health = live.reported_health()
+    models = live.models("a", "b", "c")
+    live.start(
+        live.settings(
+            ["a", "b", "c"],
+            combiner={"deadline_ms": deadline_ms},
+            # The window never forgets during the test, so that what counts is counted exactly.
+            health={
+                "window_ms": 600_000, "minimum_events": minimum, "recovered_events": recovered,
+                "degraded_share": 0.9, "failed_share": 1.0,
+            },
+        )
+    )  # fmt: skip
+    assert send_alone(live, reader, "first")["fallback"] == "none"
+    models.behaviour["c"] = "silent"
+    late = [send_alone(live, reader, f"late-{number}") for number in range(minimum)]
+    assert [(r["fallback"], r["models"], r["missing"]) for r in late] == [
+        ("partial", ["a", "b"], {"c": "late"})
+    ] * minimum
+    # Nothing came in meanwhile: the deadline alone let them go.
+    assert min(record["latency_ms"] for record in late) >= deadline_ms - 5
+    failed = [send_alone(live, reader, f"failed-{number}") for number in range(20)]
+    assert {(r["fallback"], str(r["missing"])) for r in failed} == {("partial", "{'c': 'failed'}")}
+    # Nobody waited for it: a loaded machine may be slow, but not twenty times in a row.
+    assert min(record["latency_ms"] for record in failed) < deadline_ms / 2
+    health.await_state("c", "FAILED")
+    models.behaviour["c"] = "answers"
+    for number in range(5 * recovered):
+        record = send_alone(live, reader, f"back-{number}")
+        # Its answer counts if it is there in time, but for a while nobody waits for it.
+        assert record["missing"] in ({}, {"c": "failed"}), record
+    # Verdicts are given at the deadlines, with no event that comes in.
+    health.await_state("c", "HEALTHY")
+    # It is waited for again: the next silence costs a deadline.
+    models.behaviour["c"] = "silent"
+    again = send_alone(live, reader, "again")
+    assert again["missing"] == {"c": "late"}
+    assert again["latency_ms"] >= deadline_ms - 5
+    assert live.verdicts(reader) == (CLEAN, CLEAN)
+
+
+def test_answers_that_do_not_count(live: Live) -> None:
+    """Refusals, repeated answers, other versions, other ranges, foreign and broken frames."""
+    reader = live.reader()
+    models = live.models("a", "b", "c", "d", "e")
+    models.behaviour |= {
+        "b": "refuses", "c": "twice", "d": "wrong version", "e": "out of range",
+    }  # fmt: skip
+    live.start(live.settings(["a", "b", "c", "d", "e"], combiner={"deadline_ms": 1000}))
+    rubbish: list[bytes | None] = [None, b"", b"{", b"\xff" * 100, b"[1]", b'{"model": "a"}']
+    for value in rubbish:
+        live.send_answer(value, 0)
+    live.send_frame(frames_of("answers", "stranger", live.events, 0, [0])[0])
+    live.send_frame(frames_of("answers", "a", "elsewhere", 0, [0])[0])
+    live.send_frame(frames_of("answers", "a", live.events, 0, [10_000])[0])
+    record = send_alone(live, reader, "only")
+    assert record["models"] == ["a", "c"]
+    answers = [answer_of(model, 0) for model in "ac"]
+    assert record["score"] == pytest.approx(sum(answers) / 2)
+    assert record["missing"] == {
+        "b": "refused: not today",
+        "d": "late",
+        "e": f"refused: {answer_of('e', 0) + 5.0} outside [0.0, 1.0]",
+    }
+    assert live.verdicts(reader) == (CLEAN, CLEAN)
+
+
+def test_without_any_model_the_last_score_or_the_prior(
+    live: Live, redis_server: EmbeddedRedis
+) -> None:
+    reader = live.reader()
+    models = live.models("a", "b")
+    settings = live.settings(cache={"url": redis_server.url, "timeout_ms": 1000})
+    process = live.start(settings)
+    scores = {}
+    for number in range(20):
+        live.send(good(f"e{number}"), key=b"customer-%d" % number)
+    live.await_outcomes(reader)
+    for found in reader.outcomes:
+        assert found.record["fallback"] == "none"
+        scores[found.message.key()] = found.record["score"]
+    assert process.stop() == 0
+    models.behaviour = dict.fromkeys(models.behaviour, "silent")
+    # Another process: it can have them from Redis only.
+    live.start(settings)
+    before = len(reader.outcomes)
+    for number in range(40):
+        live.send(good(f"again-{number}"), key=b"customer-%d" % number)
+    live.await_outcomes(reader)
+    for number, found in enumerate(reader.outcomes[before:]):
+        record, key = found.record, b"customer-%d" % number
+        known = number < 20
+        assert record["fallback"] == ("cached" if known else "prior")
+        assert record["score"] == (scores[key] if known else PRIOR)
+        assert ("cached_age_ms" in record) == known
+        assert record["models"] == []
+        assert set(record["missing"]) == {"a", "b"}
+    assert live.verdicts(reader) == (CLEAN, CLEAN)
+
+
+@pytest.mark.parametrize("fault", ["refused", "stopped"])
+def test_a_redis_that_is_away_costs_no_score(live: Live, tmp_path: Path, fault: str) -> None:
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        reader = live.reader()
+        models = live.models("a", "b")
+        # So patient that only models that say nothing are missing, however busy the machine is.
+        live.start(live.settings(cache={"url": redis.url}, combiner={"deadline_ms": 2000}))
+        send_alone(live, reader, "before")
+        if fault == "refused":
+            redis.kill()
+        else:
+            os.kill(redis.pid, signal.SIGSTOP)
+        for number in range(400):
+            live.send(good(f"full-{number}"), number % PARTITIONS, key=b"k%d" % number)
+        live.await_outcomes(reader)
+        assert {found.record["fallback"] for found in reader.outcomes} == {"none"}
+        models.behaviour = dict.fromkeys(models.behaviour, "silent")
+        before = len(reader.outcomes)
+        for number in range(400):
+            live.send(good(f"none-{number}"), number % PARTITIONS, key=b"new%d" % number)
+        live.await_outcomes(reader)
+        assert {found.record["fallback"] for found in reader.outcomes[before:]} == {"prior"}
+        assert live.verdicts(reader) == (CLEAN, CLEAN)
+        if fault == "stopped":
+            os.kill(redis.pid, signal.SIGCONT)
+
+
+# -- a backlog -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_backlog_is_scored_with_all_models_whatever_the_order(live: Live, first: str) -> None:
+    """All frames of one model lie before all frames of the other."""
+    reader = live.reader()
+    per_partition = 5000 // PARTITIONS
+    for number in range(5000):
+        live.send(good(f"e{number}"), number % PARTITIONS)
+    for model in (first, "ab".replace(first, "")):
+        for start in range(0, per_partition, 100):
+            for partition in range(PARTITIONS):
+                offsets = range(start, min(start + 100, per_partition))
+                for frame in frames_of("answers", model, live.events, partition, offsets):
+                    live.send_frame(frame)
+    live.flush()
+    live.start(live.settings(combiner=EXACTLY_ONCE))
+    live.await_outcomes(reader)
+    assert live.verdicts(reader) == (CLEAN, CLEAN)
+    assert Counter(found.record["fallback"] for found in reader.outcomes) == {"none": 5000}
+
+
+# -- kills, stops, rebalances ----------------------------------------------------------------
+
+RATE_PER_S = 1000
+# So patient that a busy machine makes no fallbacks: then any other rung than `none` means that
+# answers were lost on the way through a restart.
+PATIENT = {"deadline_ms": 3000}
+# A member that left for good is missed soon.
+SHORT_SESSIONS = {"consumer": {"session.timeout.ms": 2000, "heartbeat.interval.ms": 200}}
+
+
+def rungs(outcomes: list[Outcome]) -> set[str]:
+    return {found.record["fallback"] for found in outcomes}
+
+
+def kill_under_load(live: Live, reader: Reader, settings: Settings, kills: int) -> Process:
+    """Kill and start again, each time at another moment; the process that runs at the end."""
+    chance = random.Random(7)
+    process = live.start(settings)
+    for _ in range(kills):
+        live.await_more(reader, chance.randrange(1, 800))
+        process.kill()
+        process = live.start(settings)
+    live.await_more(reader, 1)
+    return process
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_kills_under_load(live: Live, delivery: str) -> None:
+    reader = live.reader()
+    live.models("a", "b")
+    load = live.load(RATE_PER_S)
+    settings = live.settings(combiner=PATIENT | {"delivery": delivery})
+    process = kill_under_load(live, reader, settings, kills=6)
+    load.close()
+    live.await_outcomes(reader)
+    assert process.stop() == 0
+    for verdict in live.verdicts(reader):
+        repeated = verdict.duplicates if delivery == "at_least_once" else []
+        assert verdict == Verdict(duplicates=repeated)
+    assert rungs(reader.outcomes) == {"none"}
+    assert len(live.acknowledged) > RATE_PER_S
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_sigterm_under_load_loses_and_repeats_nothing(live: Live, delivery: str) -> None:
+    reader = live.reader()
+    live.models("a", "b")
+    load = live.load(RATE_PER_S)
+    settings = live.settings(combiner=PATIENT | {"delivery": delivery})
+    for _ in range(3):
+        process = live.start(settings)
+        live.await_more(reader, 500)
+        asked_s = monotonic()
+        assert process.stop() == 0
+        assert monotonic() - asked_s < 5
+    live.start(settings)
+    load.close()
+    live.await_outcomes(reader)
+    assert live.verdicts(reader) == (CLEAN, CLEAN)
+    assert rungs(reader.outcomes) == {"none"}
+
+
+def owned(live: Live, count: int) -> str:
+    """What a combiner says that owns the first partitions."""
+    return f"owns {[(live.events, partition) for partition in range(count)]}"
+
+
+def test_a_second_combiner_joins_and_leaves_under_load(live: Live) -> None:
+    reader = live.reader()
+    live.models("a", "b")
+    load = live.load(RATE_PER_S)
+    settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=SHORT_SESSIONS)
+    first = live.start(settings, "0")
+    live.await_more(reader, 500)
+    for times in range(1, 3):
+        second = live.start(settings, "1")
+        first.await_said(owned(live, PARTITIONS // 2), times)
+        second.await_said("owns [(")
+        live.await_more(reader, 500)
+        assert second.stop() == 0
+        first.await_said(owned(live, PARTITIONS), times + 1)
+        live.await_more(reader, 500)
+    load.close()
+    live.await_outcomes(reader)
+    assert first.stop() == 0
+    assert live.verdicts(reader) == (CLEAN, CLEAN)
+    assert rungs(reader.outcomes) == {"none"}
+
+
+def test_another_one_takes_over_from_one_that_was_killed_for_good(tmp_path: Path) -> None:
+    """What the dead one had begun is ended by the broker, and holds nobody up for long."""
+    # The broker looks for transactions without an owner every ten seconds by default.
+    often = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "200"}
+    with EmbeddedKafka(tmp_path / "kafka", properties=often) as kafka:
+        live = Live(kafka.bootstrap_servers, Topics(kafka.bootstrap_servers), tmp_path)
+        try:
+            reader = live.reader()
+            live.models("a", "b")
+            load = live.load(RATE_PER_S)
+            short = SHORT_SESSIONS | {"producer": {"transaction.timeout.ms": 2000}}
+            settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=short)
+            survivor = live.start(settings, "0")
+            for times in range(1, 4):
+                victim = live.start(settings, "1")
+                victim.await_said("owns [(")
+                live.await_more(reader, 500)
+                victim.kill()
+                survivor.await_said(owned(live, PARTITIONS), times)
+                live.await_more(reader, 500)
+            load.close()
+            live.await_outcomes(reader)
+            assert live.verdicts(reader) == (CLEAN, CLEAN)
+            assert rungs(reader.outcomes) == {"none"}
+        finally:
+            live.close()
+
+
+def test_the_older_of_two_in_one_slot_is_fenced(live: Live) -> None:
+    reader = live.reader()
+    live.models("a", "b")
+    load = live.load(RATE_PER_S)
+    settings = live.settings(combiner=PATIENT | EXACTLY_ONCE)
+    for _ in range(3):
+        first = live.start(settings)
+        live.await_more(reader, 500)
+        second = live.start(settings)
+        assert first.wait() == FencedError.exit_code, first.said()
+        live.await_more(reader, 500)
+        second.kill()
+    live.start(settings)
+    load.close()
+    live.await_outcomes(reader)
+    assert live.verdicts(reader) == (CLEAN, CLEAN)
+    assert rungs(reader.outcomes) == {"none"}
+
+
+def test_one_that_slept_too_long_does_no_harm(live: Live) -> None:
+    """Its partitions went to another one; what it had begun must not count."""
+    reader = live.reader()
+    live.models("a", "b")
+    load = live.load(RATE_PER_S)
+    settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=SHORT_SESSIONS)
+    first = live.start(settings, "0")
+    live.await_more(reader, 500)
+    second = live.start(settings, "1")
+    second.await_said("owns [(")
+    for times in range(1, 3):
+        live.await_more(reader, 500)
+        os.kill(first.process.pid, signal.SIGSTOP)
+        try:
+            second.await_said(owned(live, PARTITIONS), times)
+        finally:
+            os.kill(first.process.pid, signal.SIGCONT)
+        # Both are right: it finds its place taken and leaves, or goes back and joins anew.
+        live.await_more(reader, 500)
+        if first.process.poll() is not None:
+            assert first.process.returncode in RETRIABLE, first.said()
+            first = live.start(settings, "0")
+    load.close()
+    live.await_outcomes(reader)
+    assert live.verdicts(reader) == (CLEAN, CLEAN)
+    assert rungs(reader.outcomes) == {"none"}
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_a_broker_that_restarts_under_load(tmp_path: Path, delivery: str) -> None:
+    with EmbeddedKafka(tmp_path / "kafka") as kafka:
+        live = Live(kafka.bootstrap_servers, Topics(kafka.bootstrap_servers), tmp_path)
+        try:
+            reader = live.reader()
+            live.models("a", "b")
+            load = live.load(RATE_PER_S)
+            settings = live.settings(combiner=PATIENT | {"delivery": delivery})
+            live.start(settings)
+            for end in (kafka.stop, kafka.kill):
+                live.await_more(reader, 1000)
+                end()
+                kafka.start()
+                live.await_more(reader, 1000, restarting=settings)
+            load.close()
+            live.await_outcomes(reader, restarting=settings)
+            for verdict in live.verdicts(reader):
+                repeated = verdict.duplicates if delivery == "at_least_once" else []
+                assert verdict == Verdict(duplicates=repeated)
+        finally:
+            live.close()
+
+
+# -- what no fault brings about for sure -----------------------------------------------------
+
+
+def test_a_record_of_a_partition_that_is_given_back_within_the_fetch_is_dropped(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(partition: int, offset: int) -> Message:
+        return Message(topic=live.events, partition=partition, offset=offset)
+
+    class Rebalancing:
+        """Hands over one record, then gives partitions back and hands over what comes next."""
+
+        def __init__(self, given_back: list[int]) -> None:
+            self.given_back = given_back
+
+        def consume(self, _count: int, timeout_s: float) -> list[Message]:
+            if timeout_s:
+                return [record(0, 7)]
+            places = [TopicPartition(live.events, partition) for partition in self.given_back]
+            source._revoked(real, places)
+            return [record(0, 5)]
+
+        def resume(self, _places: object) -> None:
+            """A real one may always be resumed."""
+
+    source = Source(live.settings().kafka, group="g", topics=[live.events])
+    real = source.consumer
+    try:
+        for given_back, expected in (([], [7, 5]), ([1], [7, 5]), ([0, 1], [5])):
+            monkeypatch.setattr(source, "consumer", Rebalancing(given_back))
+            assert [found.offset() for found in source.fetch(10, 1.0)] == expected
+    finally:
+        real.close()
+
+
+class StuckProducer:
+    """A client that does not come back from a transaction."""
+
+    def __init__(self, _properties: object) -> None:
+        self.let_go = threading.Event()
+        self.entered = threading.Event()
+
+    def init_transactions(self, _timeout_s: float) -> None:
+        """Nothing."""
+
+    def begin_transaction(self) -> None:
+        """Nothing."""
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        self.entered.set()
+        assert self.let_go.wait(TIMEOUT_S)
+
+    def commit_transaction(self, _timeout_s: float) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Outbox, StuckProducer]]:
+    """An outbox whose first transaction is under way and does not end."""
+    monkeypatch.setattr(outbox_module, "Producer", StuckProducer)
+    outbox = Outbox(OutboxConfig({}, "s", "d", "e@1", "e.0", 0), lambda _outputs, _took_s: None)
+    producer = cast("StuckProducer", outbox._producer)
+    outbox.ship(Shipment([], {("events", 0): 1}))
+    assert producer.entered.wait(TIMEOUT_S)
+    yield outbox, producer
+    producer.let_go.set()
+    outbox.close(TIMEOUT_S)
+
+
+def test_a_transaction_without_end_ends_the_process(
+    stuck: tuple[Outbox, StuckProducer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox, _ = stuck
+    outbox.check()
+    monkeypatch.setattr(outbox_module, "_STUCK_S", 0.0)
+    with pytest.raises(BrokerError, match="did not end within"):
+        outbox.check()
+
+
+def test_what_is_abandoned_never_leaves(stuck: tuple[Outbox, StuckProducer]) -> None:
+    outbox, producer = stuck
+    outbox.ship(Shipment([], {("events", 1): 1}))
+    outbox.abandon()
+    with pytest.raises(RewindError):
+        outbox.check()
+    producer.entered.clear()
+    producer.let_go.set()
+    outbox.close(TIMEOUT_S)
+    assert not producer.entered.is_set()
