@@ -92,13 +92,18 @@ class EarlyAnswers:
         heapq.heappush(self._heap, _Early(int(cells.offsets[0]), self._arrivals, member, cells))
         self.cells += len(cells)
 
-    def release(self, last_offset: int) -> tuple[int, Cells] | None:
-        """A member and its cells, some of them for events up to `last_offset`; None is none."""
-        if not self._heap or self._heap[0].first_offset > last_offset:
-            return None
-        early = heapq.heappop(self._heap)
-        self.cells -= len(early.cells)
-        return early.member, early.cells
+    def release(self, last_offset: int) -> list[tuple[int, Cells]]:
+        """Members and their cells, some of each for events up to `last_offset`, as they came.
+
+        A part of a frame may have been held again, and frames overlap: their order in the log
+        says which answer was the first.
+        """
+        released: list[_Early] = []
+        while self._heap and self._heap[0].first_offset <= last_offset:
+            released.append(heapq.heappop(self._heap))
+        self.cells -= sum(len(early.cells) for early in released)
+        released.sort(key=lambda early: early.cells.record)
+        return [(early.member, early.cells) for early in released]
 
     def lowest_record(self, default: int) -> int:
         """The lowest offset in `predictions` that something here came from."""

@@ -253,8 +253,8 @@ class DeadlineJoin:
 
     def _release_early(self, now_ns: int) -> Answers:
         total = Answers()
-        while (released := self._early.release(self._last_offset)) is not None:
-            total += self.add_answers(*released, now_ns)
+        for member, cells in self._early.release(self._last_offset):
+            total += self.add_answers(member, cells, now_ns)
         total.early = 0  # they were counted when they came
         return total
 

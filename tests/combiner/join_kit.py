@@ -43,14 +43,9 @@ class Row:
 class Held:
     """A frame, or what is left of it, that came before its events."""
 
-    arrival: int
     member: int
     record: int
     answers: list[Answer]
-
-    @property
-    def order(self) -> tuple[int, int]:
-        return self.answers[0][0], self.arrival
 
 
 class ReferenceJoin:
@@ -65,7 +60,6 @@ class ReferenceJoin:
         self.judged = 0
         self.forgotten = 0
         self.held: list[Held] = []
-        self.arrivals = 0
 
     @property
     def last_offset(self) -> int:
@@ -95,10 +89,10 @@ class ReferenceJoin:
                 )
             )
         total = Answers()
-        while ready := [held for held in self.held if held.order[0] <= self.last_offset]:
-            first = min(ready, key=lambda held: held.order)
-            self.held.remove(first)
-            total += self.add_answers(first.member, first.answers, first.record, now_ns)
+        ready = [held for held in self.held if held.answers[0][0] <= self.last_offset]
+        self.held = [held for held in self.held if held.answers[0][0] > self.last_offset]
+        for held in sorted(ready, key=lambda held: held.record):
+            total += self.add_answers(held.member, held.answers, held.record, now_ns)
         total.early = 0
         return total
 
@@ -107,9 +101,8 @@ class ReferenceJoin:
         result = Answers()
         later = [answer for answer in answers if answer[0] > self.last_offset]
         if later:
-            self.arrivals += 1
             later.sort(key=lambda answer: answer[0])
-            self.held.append(Held(self.arrivals, member, record, later))
+            self.held.append(Held(member, record, later))
             result.early = len(later)
         for offset, score, reason in answers:
             if offset <= self.last_offset:

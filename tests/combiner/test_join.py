@@ -481,6 +481,21 @@ def test_a_frame_may_be_partly_early() -> None:
     assert settled.reasons == {(1, 0): "late bloomer"}
 
 
+@pytest.mark.parametrize("first", [(10, 12), (11, 12)])
+@pytest.mark.parametrize("together", [True, False])
+def test_of_early_answers_to_one_event_the_first_holds(
+    first: tuple[int, int], together: bool
+) -> None:
+    join = opened(1)
+    join.add_answers(0, answers(0.1, *first))
+    join.add_answers(0, answers(0.9, 10, 12))
+    for events in [good(10, 11, 12)] if together else [good(10), good(11), good(12)]:
+        join.add_events(events)
+    settled = join.settle()
+    assert settled is not None
+    assert settled.scores[-1].tolist() == [0.1]
+
+
 def test_early_answers_for_offsets_without_an_event_go_when_the_offset_has_passed() -> None:
     join = opened(1)
     join.add_answers(0, answers(0.5, 10, 11))
