@@ -160,12 +160,13 @@ class Outbox:
         return producer
 
     def _on_delivery(self, error: KafkaError | None, _message: object) -> None:
+        # The first one is the reason; those behind it are thrown away with the transaction.
         if error is not None:
-            self._undelivered = error
+            self._undelivered = self._undelivered or error
 
     @property
     def too_large(self) -> bool:
-        """Whether the broker refused a record for its size."""
+        """Whether a record was refused for its size."""
         return (
             self._undelivered is not None
             and self._undelivered.code() == KafkaError.MSG_SIZE_TOO_LARGE
