@@ -21,6 +21,7 @@ from cli.get import get
 from cli.init import init
 from cli.produce import produce
 from cli.roles import combiner, monitor, worker
+from cli.simulate import simulate
 from cli.topics import app as topics
 from cli.train import train
 from cli.up import up
@@ -41,7 +42,7 @@ app = typer.Typer(
 _COMMANDS: list[Callable[..., None]] = [init, train, check]
 if importlib.util.find_spec("cli.demo") is not None:
     _COMMANDS.append(importlib.import_module("cli.demo").demo)
-_COMMANDS += [up, worker, combiner, monitor, broker, produce, consume, get, pause, resume]
+_COMMANDS += [up, worker, combiner, monitor, broker, produce, consume, get, pause, resume, simulate]
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(topics, name="topics")

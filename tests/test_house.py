@@ -25,7 +25,10 @@ LAYERS: dict[str, set[str]] = {
     "combiner": {"streams", "registry", "cache"},
     "monitor": {"streams"},
     "lab": {"streams", "registry", "workers", "combiner"},
-    "cli": {"streams", "registry", "workers", "cache", "combiner", "monitor", "lab"},
+    "simulation": {"streams", "registry", "workers", "cache", "combiner"},
+    "cli": {
+        *("streams", "registry", "workers", "cache", "combiner", "monitor", "lab", "simulation"),
+    },
 }
 
 # Package -> (pure modules, shells). Each module is in exactly one of the two;
@@ -52,6 +55,10 @@ MODULES: dict[str, tuple[str, str]] = {
         "memory redis_store write_behind bounded guarded opening metered prediction_cache",
     ),
     "monitor": ("board", "service"),
+    "simulation": (
+        ("clock log group journal faults inputs process outbox combining working world checkers"),
+        "",
+    ),
     "lab": ("", "*"),
     "cli": ("", "*"),
 }

@@ -1,0 +1,1 @@
+"""The whole pipeline from one seed: virtual time, an in-process log, faults, and judges."""

@@ -1,0 +1,350 @@
+"""The judges: they see the logs and the journal, and share no code with what they judge.
+
+Each takes the evidence of a run and yields what is wrong. The answer of a model to an event is,
+for a judge, the first record in `predictions` that holds a valid one; from how far a combiner had
+read at the instant of a decision follows exactly whose answers it must have used.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from simulation.inputs import EXPECT, GOOD
+from simulation.journal import Tenure
+from simulation.log import Entry
+from simulation.process import DEAD_LETTERS, PREDICTIONS, SCORED
+from simulation.world import CACHED_MAX_AGE_MS, PRIOR, Run, weights_of
+from streams.frames import FrameError, PredictionFrame, decode_frame
+from streams.instants import NS_PER_MS
+from streams.records import Headers
+
+# A fetch is followed by a rest, and a wake-up is never finer than a millisecond.
+WAKE_SLACK_NS = 4 * NS_PER_MS
+# From a deadline until a `read_committed` reader has the score.
+VISIBLE_SLACK_NS = 100 * NS_PER_MS
+
+Event = tuple[str, int, int]  # topic, partition, offset
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said first about an event; NaN is a refusal."""
+
+    record: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A scored record or a dead letter, as a `read_committed` reader has it."""
+
+    event: Event
+    entry: Entry
+    scored: dict[str, Any] | None
+    error: str
+
+
+class Evidence:
+    """The logs of a run, put in order once for all judges."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.plan = run.plan
+        self.members = {member.name: member for member in run.plan.members}
+
+    @cached_property
+    def events(self) -> dict[Event, Entry]:
+        """All events, in the order of each partition."""
+        records = [r for topic in self.plan.inputs for r in self.run.log.committed_records(topic)]
+        return {(*record.place, record.number): record for record in records}
+
+    @cached_property
+    def outcomes(self) -> list[Outcome]:
+        """All outcomes, those of one topic and partition in their order."""
+        log = self.run.log
+        scored = [_scored(entry) for entry in log.committed_records(SCORED)]
+        return scored + [_dead(entry) for entry in log.committed_records(DEAD_LETTERS)]
+
+    @cached_property
+    def frames(self) -> dict[int, list[tuple[int, PredictionFrame]]]:
+        """By partition: offset and content of each record that counts."""
+        found: dict[int, list[tuple[int, PredictionFrame]]] = {}
+        for entry in self.run.log.committed_records(PREDICTIONS):
+            try:
+                frame = decode_frame(entry.record_value)
+            except FrameError:
+                continue
+            member = self.members.get(frame.model)
+            known = member is not None and (not member.version or frame.version == member.version)
+            if known and frame.partition == entry.place[1] and frame.scores.ndim == 1:
+                found.setdefault(frame.partition, []).append((entry.number, frame))
+        return found
+
+    @cached_property
+    def answers(self) -> dict[tuple[Event, str], Answer]:
+        """The first answer of each model to each event."""
+        first: dict[tuple[Event, str], Answer] = {}
+        for partition, frames in self.frames.items():
+            for record, frame in frames:
+                cells = zip(frame.offsets.tolist(), frame.scores.tolist(), strict=True)
+                for offset, score in cells:
+                    cell = ((frame.topic, partition, offset), frame.model)
+                    first.setdefault(cell, Answer(record, self._judged(frame.model, score)))
+        return first
+
+    def _judged(self, model: str, score: float) -> float:
+        member = self.members[model]
+        low = -math.inf if member.minimum is None else member.minimum
+        high = math.inf if member.maximum is None else member.maximum
+        return score if low <= score <= high and math.isfinite(score) else math.nan
+
+    def tenure(self, outcome: Outcome) -> Tenure:
+        """Who decided."""
+        return self.run.journal.tenures[outcome.entry.written_by]
+
+
+def _scored(entry: Entry) -> Outcome:
+    record = msgspec.json.decode(entry.record_value or b"")
+    topic, partition, offset = record["source"].split("/")
+    return Outcome((topic, int(partition), int(offset)), entry, record, "")
+
+
+def _dead(entry: Entry) -> Outcome:
+    found = {name: (text or b"").decode() for name, text in entry.record_headers}
+    event = (found[Headers.TOPIC], int(found[Headers.PARTITION]), int(found[Headers.OFFSET]))
+    return Outcome(event, entry, None, found[Headers.CLASS])
+
+
+def check_finished(evidence: Evidence) -> Iterator[str]:
+    """When the faults are over, all comes to rest."""
+    if not evidence.run.finished:
+        yield "the run never came to rest"
+
+
+def check_once(evidence: Evidence) -> Iterator[str]:
+    """One outcome for each event; with at-least-once one or more, and more only after a fault."""
+    counts = Counter(outcome.event for outcome in evidence.outcomes)
+    tenures = Counter((o.event, o.entry.written_by) for o in evidence.outcomes)
+    exactly = evidence.plan.delivery == "exactly_once"
+    for event in evidence.events:
+        if not counts[event]:
+            yield f"{event} has no outcome"
+        elif exactly and counts[event] > 1:
+            yield f"{event} has {counts[event]} outcomes"
+    yield from (f"{event} is no event" for event in counts if event not in evidence.events)
+    for (event, tenure), count in tenures.items():
+        if count > 1:
+            yield f"{event} left tenure {tenure} {count} times"
+
+
+def check_order(evidence: Evidence) -> Iterator[str]:
+    """Outcomes of a partition come in the order of its events; a tenure never goes back."""
+    last: dict[tuple[object, ...], int] = {}
+    exactly = evidence.plan.delivery == "exactly_once"
+    for outcome in evidence.outcomes:
+        *place, offset = outcome.event
+        stream = (outcome.entry.place, *place, 0 if exactly else outcome.entry.written_by)
+        if offset <= last.get(stream, -1):
+            yield f"{outcome.event} comes after offset {last[stream]}"
+        last[stream] = offset
+
+
+def check_dead_letters(evidence: Evidence) -> Iterator[str]:
+    """Dead letters are exactly for bad events, say why, and carry what came."""
+    for outcome in evidence.outcomes:
+        event = evidence.events.get(outcome.event)
+        if event is None:
+            continue
+        expected = dict(event.record_headers)[EXPECT]
+        if outcome.scored is None:
+            if outcome.error.encode() != expected:
+                yield f"{outcome.event}: {outcome.error}, expected {expected!r}"
+            if outcome.entry.record_value != event.record_value:
+                yield f"{outcome.event}: the dead letter has other content"
+        elif expected != GOOD:
+            yield f"{outcome.event} is bad and has a score"
+        if outcome.entry.record_key != event.record_key:
+            yield f"{outcome.event}: the outcome has another key"
+
+
+def check_answers(evidence: Evidence) -> Iterator[str]:
+    """Each score rests on exactly the answers that had been read when it was decided."""
+    for outcome in evidence.outcomes:
+        if outcome.scored is not None:
+            tenure = evidence.tenure(outcome)
+            offset = outcome.event[2]
+            if offset not in tenure.left:
+                yield f"{outcome.event} was published and never decided"
+                continue
+            _, read = tenure.left[offset]
+            yield from _wrong_answers(evidence, outcome.event, outcome.scored, read)
+
+
+def _wrong_answers(
+    evidence: Evidence, event: Event, record: dict[str, Any], read: int
+) -> Iterator[str]:
+    there = {
+        name: answer.score
+        for name in evidence.members
+        if (answer := evidence.answers.get((event, name))) is not None and answer.record < read
+    }
+    refused = {name for name, score in there.items() if math.isnan(score)}
+    answered = {name: score for name, score in there.items() if name not in refused}
+    names = {name for name, member in evidence.members.items() if not member.reserve}
+    rung, used, missing = record["fallback"], set(record["models"]), record["missing"]
+    if missing.keys() != names - answered.keys():
+        yield f"{event}: missing {missing}, but {sorted(answered)} had answered"
+    for name, why in missing.items():
+        if why.startswith("refused") != (name in refused):
+            yield f"{event}: {name} is missing as {why!r}"
+    expected = _rung(evidence, names, answered)
+    if rung != expected and (rung, expected) != ("prior", "cached"):
+        yield f"{event}: rung {rung}, expected {expected}"
+    on = {"none": names, "partial": names, "reserve": evidence.members.keys() - names}
+    if used != answered.keys() & on.get(rung, set()):
+        yield f"{event}: rung {rung} of {sorted(used)}, but {sorted(answered)} had answered"
+    for name, score in (record.get("predictions") or {}).items():
+        if name in answered and abs(score - answered[name]) > 1e-6:
+            yield f"{event}: {name} said {answered[name]}, and {score} was used"
+    if used and used <= answered.keys():
+        score = _combined(evidence, {name: answered[name] for name in used}, rung)
+        if abs(score - record["score"]) > 1e-9:
+            yield f"{event}: score {record['score']}, expected {score}"
+
+
+def _rung(evidence: Evidence, names: set[str], answered: dict[str, float]) -> str:
+    rungs, members = evidence.plan.rungs, names & answered.keys()
+    if members == names:
+        return "none"
+    if "partial" in rungs and len(members) >= evidence.plan.minimum_members:
+        return "partial"
+    if "reserve" in rungs and answered.keys() - names:
+        return "reserve"
+    return "cached" if "cached" in rungs else "prior"
+
+
+def _combined(evidence: Evidence, answered: dict[str, float], rung: str) -> float:
+    if evidence.plan.strategy == "median" and rung != "reserve":
+        found = sorted(answered.values())
+        return (found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2
+    weights = dict(zip(evidence.members, weights_of(evidence.plan), strict=True))
+    total = sum(weights[name] for name in answered)
+    return sum(weights[name] * score for name, score in answered.items()) / total
+
+
+def check_fallbacks(evidence: Evidence) -> Iterator[str]:
+    """A cached score was published before for the same entity; a prior is the prior."""
+    published: dict[str, set[float]] = {}
+    for outcome in evidence.outcomes:
+        record = outcome.scored
+        if record and record["fallback"] not in {"cached", "prior"}:
+            who = (outcome.entry.record_key or b"").decode()
+            published.setdefault(who, set()).add(record["score"])
+    for outcome in evidence.outcomes:
+        record = outcome.scored
+        if record is None:
+            continue
+        who = (outcome.entry.record_key or b"").decode()
+        if record["fallback"] == "prior" and record["score"] != PRIOR:
+            yield f"{outcome.event}: the prior is {PRIOR}, not {record['score']}"
+        if record["fallback"] == "cached":
+            if record["score"] not in published.get(who, set()):
+                yield f"{outcome.event}: nobody ever gave {who} {record['score']}"
+            if not 0 <= record["cached_age_ms"] <= CACHED_MAX_AGE_MS:
+                yield f"{outcome.event}: a cached score of {record['cached_age_ms']} ms"
+
+
+def check_deadlines(evidence: Evidence) -> Iterator[str]:
+    """Nobody waits longer than allowed, and no fresh event gives up on a late model earlier.
+
+    What stands behind backlog waits for it; a process that stands still is excused for as long.
+    """
+    plan, journal = evidence.plan, evidence.run.journal
+    deadline_ns, limit_ns = plan.deadline_ms * NS_PER_MS, plan.limit_ms * NS_PER_MS
+    due: dict[tuple[int, int], int] = {}
+    for tenure in journal.tenures:
+        latest_ns = 0
+        for offset, (seen_ns, backlog) in tenure.seen.items():
+            latest_ns = max(latest_ns, seen_ns + (limit_ns if backlog else deadline_ns))
+            due[(tenure.number, offset)] = latest_ns
+            if offset not in tenure.left:
+                continue
+            left_ns, _ = tenure.left[offset]
+            late_ns = left_ns - latest_ns - WAKE_SLACK_NS
+            if late_ns > 0 and late_ns > journal.stood_still_ns(tenure.combiner, seen_ns, left_ns):
+                yield f"{tenure.place} {offset}: decided {late_ns / NS_PER_MS:.1f} ms too late"
+    for outcome in evidence.outcomes:
+        tenure, offset = evidence.tenure(outcome), outcome.event[2]
+        if offset not in tenure.left:
+            continue
+        seen_ns, backlog = tenure.seen[offset]
+        still_ns = journal.stood_still_ns(tenure.combiner, seen_ns, outcome.entry.visible_ns)
+        late_ns = outcome.entry.visible_ns - due[(tenure.number, offset)] - VISIBLE_SLACK_NS
+        if late_ns > still_ns:
+            yield f"{outcome.event}: visible {late_ns / NS_PER_MS:.1f} ms too late"
+        gave_up = outcome.scored is not None and "late" in outcome.scored["missing"].values()
+        if gave_up and not backlog and tenure.left[offset][0] < seen_ns + deadline_ns:
+            yield f"{outcome.event}: gave up before the deadline"
+
+
+def check_backlog(evidence: Evidence) -> Iterator[str]:
+    """Backlog does not go without a model that still makes progress."""
+    stall_ns = evidence.plan.stall_ms * NS_PER_MS
+    limit_ns = evidence.plan.limit_ms * NS_PER_MS
+    for outcome in evidence.outcomes:
+        tenure, offset = evidence.tenure(outcome), outcome.event[2]
+        if outcome.scored is None or offset not in tenure.left:
+            continue
+        (seen_ns, backlog), (left_ns, _) = tenure.seen[offset], tenure.left[offset]
+        if not backlog or left_ns >= seen_ns + limit_ns:
+            continue
+        late = {name for name, why in outcome.scored["missing"].items() if why == "late"}
+        moved = late & _heard(evidence, tenure, left_ns - stall_ns, left_ns)
+        if late and left_ns < seen_ns + stall_ns:
+            yield f"{outcome.event}: backlog left without {sorted(late)} within the stall time"
+        elif moved:
+            yield f"{outcome.event}: backlog left while {sorted(moved)} made progress"
+
+
+def _heard(evidence: Evidence, tenure: Tenure, after_ns: int, until_ns: int) -> set[str]:
+    """The models of which a tenure read something between two instants."""
+    ranges = [(b, e) for at_ns, b, e in tenure.reads if after_ns < at_ns <= until_ns]
+    topic, partition = tenure.place
+    return {
+        frame.model
+        for record, frame in evidence.frames.get(partition, ())
+        if frame.topic == topic and any(begin <= record < end for begin, end in ranges)
+    }
+
+
+CHECKERS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
+    check_finished,
+    check_once,
+    check_order,
+    check_dead_letters,
+    check_answers,
+    check_fallbacks,
+    check_deadlines,
+    check_backlog,
+)
+
+
+def violations(run: Run) -> list[str]:
+    """All that is wrong with a run."""
+    evidence = Evidence(run)
+    return [
+        f"{checker.__name__.removeprefix('check_')}: {problem}"
+        for checker in CHECKERS
+        for problem in checker(evidence)
+    ]
+
+
+def rungs_of(run: Run) -> Counter[str]:
+    """How many scores stand on each rung."""
+    scored = [outcome.scored for outcome in Evidence(run).outcomes if outcome.scored]
+    return Counter(record["fallback"] for record in scored)

@@ -1,0 +1,266 @@
+"""A combiner process: what `combiner/service.py` does, around the same core."""
+
+from combiner.core import Combiner
+from combiner.window import BadRecord, EventBlock, block_of
+from simulation.inputs import DECODER
+from simulation.journal import Tenure
+from simulation.log import Place, UnstableError
+from simulation.outbox import Outbox, Shipment
+from simulation.process import PREDICTIONS, KilledError, Process, Surroundings
+from streams.columns import Columns, columns_of
+from streams.frames import FrameError, PredictionFrame, decode_frame
+from streams.instants import NS_PER_MS
+
+_IDLE_NS = 50 * NS_PER_MS
+PACE_NS = 2 * NS_PER_MS
+_COMMIT_EVERY_NS = 100 * NS_PER_MS
+
+
+class CombinerProcess(Process):
+    """One combiner with its consumer, its outbox and its core."""
+
+    core: Combiner
+    outbox: Outbox
+
+    def __init__(self, around: Surroundings, name: str) -> None:
+        super().__init__(around, name)
+        self._group = around.groups["combiner"]
+        self._partitions: list[int] = []
+        self._generation = -1
+        # Where it reads on; None where the broker has not said yet.
+        self._positions: dict[Place, int | None] = {}
+        self._tenures: dict[Place, Tenure] = {}
+        self._paused: set[Place] = set()
+        self._committed_ns = 0
+
+    # -- life --------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Join the group with an empty window."""
+        self._forget()
+        self.core = self.around.build(self.around, self.monotonic_ns())
+        self.outbox = Outbox(self, self)
+        self._group.join(self)
+        self.wake_at(self.around.clock.now_ns)
+
+    def ended(self) -> None:
+        """Windows and all that waits are gone."""
+        self._forget()
+
+    def woke(self) -> None:
+        """A rebalance may have waited for it."""
+        self._group.rebalance()
+
+    def expelled(self) -> None:
+        """Others get its partitions; it hears of that in its next turn."""
+        self.around.counts["expelled"] += 1
+        self._group.leave(self.name)
+
+    def leave(self) -> None:
+        """SIGTERM: publish, commit, go."""
+        if self.present:
+            self.revoke(orderly=True)
+        if self.alive:
+            self._group.leave(self.name)
+            self.down_for_good = True
+            self.kill()
+
+    def _forget(self) -> None:
+        self._partitions, self._positions, self._tenures = [], {}, {}
+        self._paused = set()
+
+    # -- partitions come and go --------------------------------------------------------------
+
+    def assign(self, partitions: list[int], generation: int) -> None:
+        """These are ours."""
+        self._partitions, self._generation = partitions, generation
+        self._open()
+
+    def _open(self) -> None:
+        around = self.around
+        self._paused = set()
+        for partition in self._partitions:
+            self._positions[(PREDICTIONS, partition)] = None
+            for topic in around.plan.inputs:
+                place = (topic, partition)
+                self._positions[place] = None
+                below = around.log.high_watermark(place)
+                self.core.open(place, below)
+                self._tenures[place] = around.journal.open(self.name, place, below)
+        self.wake_at(around.clock.now_ns)
+
+    def revoke(self, *, orderly: bool = False) -> None:
+        """Finish and commit what has left; what waits is read again by the next owner."""
+        try:
+            if orderly or not self.around.happens("no drain"):
+                self.outbox.drain()
+            if self.outbox.unpublished:
+                self.outbox.abandon()
+            self._commit()
+        except KilledError:
+            self.kill()
+        self._close()
+
+    def _close(self) -> None:
+        for place in self._tenures:
+            self.core.close(place)
+        self._forget()
+
+    def _rewind(self) -> None:
+        """Nothing since the last commit counts."""
+        self.around.counts["rewinds"] += 1
+        self.outbox = Outbox(self, self)
+        partitions = self._partitions
+        self._close()
+        self._partitions = partitions
+        self._open()
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Fetch, decide, ship."""
+        now_ns = self.around.clock.now_ns
+        if not self._group.owns(self, self._generation) and not self._lost():
+            return
+        fetched = self._fetch()
+        self.step("fetched")
+        core = self.core
+        left = core.advance(self.monotonic_ns(), self.around.clock.wall_ms())
+        if self.outbox.failed:
+            self._rewind()
+        elif left:
+            outputs = [(self._tenures[output.place], output) for output in left]
+            for tenure, output in outputs:
+                self._note(tenure, output.dead, [value for _, value in output.scored])
+            positions = dict(core.input_positions())
+            for partition, offset in core.prediction_positions().items():
+                positions[(PREDICTIONS, partition)] = offset
+            numbered = [(tenure.number, output) for tenure, output in outputs]
+            self.outbox.ship(Shipment(numbered, positions, self._generation))
+        if now_ns - self._committed_ns >= _COMMIT_EVERY_NS:
+            self._committed_ns = now_ns
+            self._commit()
+        self._balance()
+        self.wake_at(now_ns + (PACE_NS if fetched else self._idle_ns()))
+
+    def _lost(self) -> bool:
+        """Somebody else has the partitions, or nobody yet; whether we are in the group again."""
+        self.around.counts["partitions lost"] += 1
+        self.revoke()
+        if self.alive:
+            self._group.join(self)
+        return self.alive and self._group.owns(self, self._generation)
+
+    def _idle_ns(self) -> int:
+        wake_ns = self.core.next_wake_ns()
+        if wake_ns is None:
+            return _IDLE_NS
+        return min(max(wake_ns - self.monotonic_ns(), NS_PER_MS), _IDLE_NS)
+
+    def _commit(self) -> None:
+        positions = self.outbox.acknowledged()
+        if positions and self._group.owns(self, self._generation):
+            self.around.log.commit(self._group.name, positions)
+            self.step("acknowledged")
+
+    def _note(self, tenure: Tenure, dead: list[tuple[int, BadRecord]], scored: list[bytes]) -> None:
+        """Write into the journal which events left."""
+        now_ns = self.around.clock.now_ns
+        for offset, _ in dead:
+            tenure.leave(offset, now_ns)
+        for value in scored:
+            source = value[value.rindex(b'"source":"') + 10 :].split(b'"', 1)[0]
+            tenure.leave(int(source.rpartition(b"/")[2]), now_ns)
+
+    # -- what comes in -----------------------------------------------------------------------
+
+    def _fetch(self) -> int:
+        """Events first, as the service does."""
+        events: list[Columns] = []
+        answers: list[tuple[int, int, Columns | None]] = []
+        for place in list(self._positions):
+            position = self._position(place)
+            if position is None or place in self._paused:
+                continue
+            limit = 2 if self.around.happens("partial fetch") else 2000
+            records, behind = self.around.log.read(place, position, limit)
+            self._positions[place] = behind
+            columns = columns_of(records)[0] if records else None
+            if place[0] == PREDICTIONS:
+                answers.append((position, behind, columns))
+            elif columns is not None:
+                events.append(columns)
+        for columns in events:
+            self._add_events(columns)
+        for position, behind, found in answers:
+            if found is not None:
+                self._add_frames(position, behind, found)
+        return len(events) + sum(found is not None for _, _, found in answers)
+
+    def _position(self, place: Place) -> int | None:
+        position = self._positions[place]
+        if position is None:
+            try:
+                position = self.around.log.committed(self._group.name, place)
+            except UnstableError:
+                self.around.counts["positions inside a transaction"] += 1
+        return position
+
+    def _add_events(self, columns: Columns) -> None:
+        tenure, now_ns = self._tenures[columns.place], self.around.clock.now_ns
+        for offset in columns.offsets.tolist():
+            tenure.seen[offset] = (now_ns, offset < tenure.backlog_below)
+        self.core.add_events(columns.place, _block(columns), self.monotonic_ns())
+
+    def _add_frames(self, position: int, behind: int, columns: Columns) -> None:
+        partition = columns.place[1]
+        frames: list[tuple[int, PredictionFrame]] = []
+        for offset, value in zip(columns.offsets.tolist(), columns.values, strict=True):
+            try:
+                frames.append((offset, decode_frame(value)))
+            except FrameError:
+                self.core.bad_frames["no frame"] += 1
+        self.core.add_frames(partition, frames, self.monotonic_ns())
+        self.core.skip_frames(partition, int(columns.offsets[-1]) + 1)
+        for topic in self.around.plan.inputs:
+            tenure = self._tenures[(topic, partition)]
+            tenure.reads.append((self.around.clock.now_ns, position, behind))
+
+    # -- pace --------------------------------------------------------------------------------
+
+    def _balance(self) -> None:
+        limit = self.around.plan.max_pending
+        blocked = self.outbox.unpublished > limit
+        for place, tenure in self._tenures.items():
+            pending = self.core.pending(place)
+            if place not in self._paused and (blocked or pending >= limit):
+                self.around.counts["back-pressure"] += 1
+                self._paused.add(place)
+            elif place in self._paused and not blocked and pending < limit // 2:
+                self._paused.discard(place)
+                tenure.backlog_below = self.around.log.high_watermark(place)
+                self.core.set_backlog(place, tenure.backlog_below)
+
+    def reads(self, place: Place) -> bool:
+        """Whether it is ours and not paused."""
+        return place in self._positions and place not in self._paused
+
+
+def _block(columns: Columns) -> EventBlock:
+    where = "/".join(map(str, columns.place))
+    decoded = DECODER.decode(
+        columns.values,
+        columns.keys,
+        columns.timestamps_ms,
+        lambda row: f"{where}/{columns.offsets[row]}",
+    )
+    bad = {
+        why.position: BadRecord(
+            columns.keys[why.position],
+            columns.values[why.position],
+            columns.headers(why.position),
+            why,
+        )
+        for why in decoded.bad
+    }
+    return block_of(decoded, columns.offsets, columns.keys, columns.timestamps_ms, bad)

@@ -1,0 +1,137 @@
+"""Everything that a seed decides before the first event: the pipeline's shape and its faults.
+
+Each kind of fault is on in about half of the runs and off in the others: a run with everything
+at once is so busy with one fault that it never gets to see another.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from combiner.intake import Member
+from streams.records import Fallback
+
+Delivery = Literal["exactly_once", "at_least_once"]
+
+# Fault → how often it happens where it is on, by the record, the call or the step concerned.
+RATES: Mapping[str, float] = {
+    "lost": 0.1,  # a frame that never arrives, though its worker believes so
+    "delayed": 0.15,  # a frame that is overtaken by later ones
+    "duplicated": 0.2,  # a frame that comes again, with other scores
+    "slow": 0.15,  # a call that lasts longer than the deadline
+    "refused": 0.1,  # rows for which models raise, or say NaN, or leave their range
+    "nonsense": 0.1,  # beside each event: bytes, versions, models, partitions that are wrong
+    "bad event": 0.15,
+    "gap": 0.2,  # offsets without an event
+    "crash at a step": 0.02,
+    "commit fails": 0.1,  # half of the time after it took effect
+    "no drain": 0.5,  # a rebalance that does not wait for what is on its way
+    "partial fetch": 0.5,
+}
+
+# Incident → whom it can hit, how long it lasts at most (ms).
+INCIDENTS: Mapping[str, tuple[tuple[str, ...], int]] = {
+    "crash": (("combiner.0", "combiner.1", "worker.0", "worker.1"), 900),
+    "pause": (("combiner.0", "combiner.1", "worker.0", "worker.1"), 900),
+    "leave": (("combiner.0", "combiner.1"), 600),
+    "silent": (("a", "b", "c"), 800),
+    "cache": (("",), 800),
+    "wall clock": (("",), 600_000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something happens to somebody at an instant (ms from the start), for a while."""
+
+    at_ms: int
+    kind: str
+    whom: str
+    for_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run.
+
+    `rates` holds the faults that are on. Events come in bursts every `burst_ms`, for `lasts_ms`;
+    the processes start `starts_ms` after the first, and what came before them is backlog.
+    """
+
+    seed: int
+    delivery: Delivery
+    inputs: tuple[str, ...]
+    partitions: int
+    members: tuple[Member, ...]
+    workers: tuple[tuple[str, ...], ...]
+    combiners: int
+    strategy: Literal["weighted_mean", "median"]
+    rungs: frozenset[Fallback]
+    minimum_members: int
+    deadline_ms: int
+    stall_ms: int
+    limit_ms: int
+    max_pending: int
+    events: int
+    lasts_ms: int
+    burst_ms: int
+    starts_ms: int
+    rates: Mapping[str, float]
+    incidents: tuple[Incident, ...]
+
+    def rate(self, fault: str) -> float:
+        """How often a fault happens here."""
+        return self.rates.get(fault, 0.0)
+
+
+def plan_of(seed: int) -> Plan:
+    """The plan of a seed."""
+    dice = np.random.default_rng([seed, 1])
+    models = ["a", "b", "c"][: int(dice.integers(2, 4))]
+    members = [Member(name, f"{name}1", 0.0, 1.0, reserve=False) for name in models]
+    if dice.random() < 0.6:
+        members.append(Member("r", "", None, None, reserve=True))
+    optional: tuple[Fallback, ...] = ("partial", "reserve", "cached")
+    lasts_ms = int(dice.integers(200, 1200))
+    names = [member.name for member in members]
+    return Plan(
+        seed=seed,
+        delivery="exactly_once" if dice.random() < 0.6 else "at_least_once",
+        inputs=("events", "orders")[: 1 + int(dice.random() < 0.3)],
+        partitions=int(dice.integers(1, 4)),
+        members=tuple(members),
+        workers=(tuple(names[:2]), tuple(names[2:])) if names[2:] else (tuple(names),),
+        combiners=1 + int(dice.random() < 0.4),
+        strategy="weighted_mean" if dice.random() < 0.7 else "median",
+        rungs=frozenset(rung for rung in optional if dice.random() < 0.85),
+        minimum_members=int(dice.integers(1, 3)),
+        deadline_ms=int(dice.integers(20, 100)),
+        stall_ms=int(dice.integers(60, 300)),
+        limit_ms=int(dice.integers(800, 2000)),
+        max_pending=int(dice.choice([5, 1000])),
+        events=int(dice.integers(5, 45)),
+        lasts_ms=lasts_ms,
+        burst_ms=int(dice.choice([1, 1, 100])),
+        starts_ms=int(dice.choice([0, 0, lasts_ms // 2, lasts_ms])),
+        rates={fault: rate for fault, rate in RATES.items() if dice.random() < 0.5},
+        incidents=_incidents(dice, lasts_ms),
+    )
+
+
+def _incidents(dice: np.random.Generator, lasts_ms: int) -> tuple[Incident, ...]:
+    kinds = [kind for kind in INCIDENTS if dice.random() < 0.5]
+    found = []
+    for _ in range(int(dice.integers(0, 6)) if kinds else 0):
+        kind = kinds[int(dice.integers(len(kinds)))]
+        whom, longest_ms = INCIDENTS[kind]
+        found.append(
+            Incident(
+                int(dice.integers(0, lasts_ms + 200)),
+                kind,
+                whom[int(dice.integers(len(whom)))],
+                int(dice.integers(1, longest_ms)),
+            )
+        )
+    return tuple(sorted(found, key=lambda incident: incident.at_ms))

@@ -1,0 +1,55 @@
+"""What combiners did, for the judges: nothing in here is read by what is simulated.
+
+A *tenure* is the time from the moment a combiner opened a partition until it forgot it, be it
+for a crash, a rebalance or a failed transaction.
+"""
+
+from dataclasses import dataclass, field
+
+from simulation.log import Place
+
+
+@dataclass(slots=True)
+class Tenure:
+    """One combiner's time with one input partition, in true nanoseconds.
+
+    Attributes:
+        number: its name in the log.
+        combiner: whose.
+        place: the partition.
+        backlog_below: events below this offset are backlog; back-pressure raises it.
+        seen: for each event when it was read, and whether it was backlog.
+        left: for each event when it was decided, and up to which record `predictions` were read.
+        reads: of `predictions`: when, from which offset, up to which.
+    """
+
+    number: int
+    combiner: str
+    place: Place
+    backlog_below: int
+    seen: dict[int, tuple[int, bool]] = field(default_factory=dict)
+    left: dict[int, tuple[int, int]] = field(default_factory=dict)
+    reads: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def leave(self, offset: int, at_ns: int) -> None:
+        """An event was decided."""
+        self.left[offset] = (at_ns, self.reads[-1][2] if self.reads else 0)
+
+
+@dataclass(slots=True)
+class Journal:
+    """All tenures, and when each process stood still or was down."""
+
+    tenures: list[Tenure] = field(default_factory=list)
+    pauses: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def open(self, combiner: str, place: Place, backlog_below: int) -> Tenure:
+        """A new tenure."""
+        tenure = Tenure(len(self.tenures), combiner, place, backlog_below)
+        self.tenures.append(tenure)
+        return tenure
+
+    def stood_still_ns(self, process: str, from_ns: int, to_ns: int) -> int:
+        """How long a process stood still between two instants."""
+        overlaps = (min(e, to_ns) - max(b, from_ns) for b, e in self.pauses.get(process, ()))
+        return sum(overlap for overlap in overlaps if overlap > 0)

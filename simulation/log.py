@@ -1,0 +1,233 @@
+"""Kafka without a network: partitions with gaps, consumer groups' positions, transactions.
+
+What is kept is what the promises rest on. A transaction's records have offsets at once and are
+read only when it is committed; nobody reads past an open one. Its end takes an offset of its own.
+A group's positions inside a transaction count when it is committed, and until then nobody may
+start reading from the old ones. Who begins under a transactional id ends whatever its predecessor
+left open, and the predecessor is refused from then on.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from simulation.clock import VirtualClock
+from streams.instants import NS_PER_MS
+from streams.records import Header
+
+Place = tuple[str, int]  # topic, partition
+# The broker gives up on a transaction whose producer is gone.
+TRANSACTION_TIMEOUT_NS = 2_000 * NS_PER_MS
+
+
+class RefusedError(Exception):
+    """The broker says no: fenced, an old generation, or a request that failed."""
+
+
+class UnstableError(Exception):
+    """A position is inside an open transaction."""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """Records and positions that become visible together or not at all."""
+
+    begun_ns: int
+    state: Literal["open", "committed", "aborted"] = "open"
+    ended_ns: int = -1
+    places: dict[Place, None] = field(default_factory=dict)
+    positions: dict[tuple[str, Place], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record of the log; reads like a message of the real client.
+
+    `written_by` names the tenure that wrote it (see `simulation.journal`), -1 for anybody else.
+    """
+
+    place: Place
+    number: int
+    record_ms: int
+    record_key: bytes | None
+    record_value: bytes | None
+    record_headers: Sequence[Header]
+    appended_ns: int
+    transaction: Transaction | None
+    written_by: int
+
+    @property
+    def visible_ns(self) -> int:
+        """When a `read_committed` reader could see it."""
+        return self.appended_ns if self.transaction is None else self.transaction.ended_ns
+
+    def topic(self) -> str:
+        """As the client."""
+        return self.place[0]
+
+    def partition(self) -> int:
+        """As the client."""
+        return self.place[1]
+
+    def offset(self) -> int:
+        """As the client."""
+        return self.number
+
+    def timestamp(self) -> tuple[int, int]:
+        """As the client: kind, milliseconds since 1970."""
+        return 1, self.record_ms
+
+    def key(self) -> bytes | None:
+        """As the client."""
+        return self.record_key
+
+    def value(self) -> bytes | None:
+        """As the client."""
+        return self.record_value
+
+    def headers(self) -> Sequence[Header]:
+        """As the client."""
+        return self.record_headers
+
+
+class Log:
+    """All topics; `watch` is told which place has something new."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        # The place in the list is the offset; None is an offset that no reader ever sees.
+        self._entries: dict[Place, list[Entry | None]] = {}
+        self._positions: dict[tuple[str, Place], int] = {}
+        self._epochs: dict[str, int] = {}
+        self._open: dict[str, Transaction] = {}
+        self.watch: list[Callable[[Place], None]] = []
+
+    # -- records -----------------------------------------------------------------------------
+
+    def append(
+        self,
+        place: Place,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[Header] = (),
+        *,
+        record_ms: int | None = None,
+        transaction: Transaction | None = None,
+        written_by: int = -1,
+    ) -> Entry:
+        """Write a record."""
+        entries = self._entries.setdefault(place, [])
+        stamp = self._clock.wall_ms() if record_ms is None else record_ms
+        entry = Entry(
+            place, len(entries), stamp, key, value, headers, self._clock.now_ns, transaction,
+            written_by,
+        )  # fmt: skip
+        entries.append(entry)
+        if transaction is not None:
+            transaction.places[place] = None
+        self._tell(place)
+        return entry
+
+    def skip(self, place: Place, count: int) -> None:
+        """Leave a gap, as compaction does and the ends of transactions."""
+        self._entries.setdefault(place, []).extend([None] * count)
+
+    def high_watermark(self, place: Place) -> int:
+        """The offset of the next record."""
+        return len(self._entries.get(place, ()))
+
+    def read(self, place: Place, position: int, limit: int) -> tuple[list[Entry], int]:
+        """Committed records from a position on, and the position behind them."""
+        found: list[Entry] = []
+        entries = self._entries.get(place, [])
+        while position < len(entries) and len(found) < limit:
+            entry = entries[position]
+            if entry is not None and entry.transaction is not None:
+                if entry.transaction.state == "open":
+                    break
+                if entry.transaction.state == "aborted":
+                    entry = None
+            position += 1
+            if entry is not None:
+                found.append(entry)
+        return found, position
+
+    def committed_records(self, topic: str) -> list[Entry]:
+        """All that a `read_committed` reader sees of a topic, partition by partition."""
+        places = sorted(place for place in self._entries if place[0] == topic)
+        return [entry for place in places for entry in self.read(place, 0, 10**9)[0]]
+
+    def all_entries(self) -> list[tuple[Place, list[Entry | None]]]:
+        """Every partition with everything in it."""
+        return sorted(self._entries.items())
+
+    def _tell(self, place: Place) -> None:
+        for told in self.watch:
+            told(place)
+
+    # -- positions ---------------------------------------------------------------------------
+
+    def commit(self, group: str, positions: Mapping[Place, int]) -> None:
+        """A group's positions, outside of a transaction."""
+        for place, offset in positions.items():
+            self._positions[(group, place)] = offset
+
+    def committed(self, group: str, place: Place) -> int:
+        """Where a group goes on.
+
+        Raises:
+            UnstableError: ask again later.
+        """
+        for name, transaction in list(self._open.items()):
+            if self._clock.now_ns - transaction.begun_ns > TRANSACTION_TIMEOUT_NS:
+                self.begin_epoch(name)
+            elif (group, place) in transaction.positions:
+                raise UnstableError
+        return self._positions.get((group, place), 0)
+
+    # -- transactions ------------------------------------------------------------------------
+
+    def begin_epoch(self, name: str) -> int:
+        """A new producer under a transactional id: the old one is fenced."""
+        self._epochs[name] = self._epochs.get(name, 0) + 1
+        if name in self._open:
+            self._end(name, "aborted")
+        return self._epochs[name]
+
+    def begin(self, name: str, epoch: int) -> Transaction:
+        """Begin a transaction.
+
+        Raises:
+            RefusedError: a later producer has the id.
+        """
+        self._check(name, epoch)
+        assert name not in self._open
+        self._open[name] = Transaction(self._clock.now_ns)
+        return self._open[name]
+
+    def send_positions(
+        self, name: str, epoch: int, group: str, positions: Mapping[Place, int]
+    ) -> None:
+        """Put a group's positions into the open transaction; raises as `begin`."""
+        self._check(name, epoch)
+        for place, offset in positions.items():
+            self._open[name].positions[(group, place)] = offset
+
+    def end(self, name: str, epoch: int, state: Literal["committed", "aborted"]) -> None:
+        """Commit or abort; raises as `begin`."""
+        self._check(name, epoch)
+        if name in self._open:
+            self._end(name, state)
+
+    def _check(self, name: str, epoch: int) -> None:
+        if self._epochs[name] != epoch:
+            raise RefusedError("fenced")
+
+    def _end(self, name: str, state: Literal["committed", "aborted"]) -> None:
+        transaction = self._open.pop(name)
+        transaction.state, transaction.ended_ns = state, self._clock.now_ns
+        if state == "committed":
+            self._positions.update(transaction.positions)
+        for place in transaction.places:
+            self.skip(place, 1)
+            self._tell(place)
