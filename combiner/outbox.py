@@ -47,9 +47,6 @@ _TRANSACTIONAL: Mapping[str, object] = {
     # What a process that was killed had begun holds up its partitions' readers, and whoever has
     # its partitions next, until this has passed; the default is a minute.
     "transaction.timeout.ms": 10_000,
-    # By default a client that has lost all brokers exchanges them for new ones, and then sends
-    # the offsets of a transaction to the old group coordinator, which it never reaches.
-    "metadata.recovery.strategy": "none",
 }
 
 _QUEUE_FULL = KafkaError._QUEUE_FULL  # noqa: SLF001 -- the client's own name for it

@@ -31,6 +31,10 @@ _SHARED: Properties = {
     "reconnect.backoff.ms": 20,
     "reconnect.backoff.max.ms": 500,
     "socket.nagle.disable": True,
+    # By default a client that has lost all brokers exchanges them for new ones, without any
+    # pause, and may go on waiting for the old ones for ever: a producer with what it was about to
+    # send, a transaction for the coordinator of its group.
+    "metadata.recovery.strategy": "none",
 }
 
 _FENCED = frozenset(
