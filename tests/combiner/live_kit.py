@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -41,6 +42,11 @@ PARTITIONS = 4
 # after its session: nothing here waits for time to pass.
 TIMEOUT_S = 60.0
 LARGE_BYTES = 6_000_000
+# A client that has lost its broker finds it again, and does not wait for another one.
+RECONNECTING: dict[str, str | int] = {
+    "metadata.recovery.strategy": "none",
+    "reconnect.backoff.max.ms": 200,
+}
 RETRIABLE = {BrokerError.exit_code, FencedError.exit_code}
 
 
@@ -161,7 +167,7 @@ def _reading(servers: str, **properties: str | int | bool) -> Consumer:
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "fetch.wait.max.ms": 10,
-            "reconnect.backoff.max.ms": 200,
+            **RECONNECTING,
             **properties,
         }
     )
@@ -286,7 +292,9 @@ class Models(_Thread):
         self._live = live
         self._consumer = _reading(live.servers)
         self._consumer.assign([TopicPartition(live.events, p, 0) for p in range(PARTITIONS)])
-        self._producer = Producer({"bootstrap.servers": live.servers, "enable.idempotence": True})
+        self._producer = Producer(
+            {"bootstrap.servers": live.servers, "enable.idempotence": True, **RECONNECTING}
+        )
         self._thread.start()
 
     def _run(self) -> None:
@@ -458,7 +466,7 @@ class Live:
                 "enable.idempotence": True,
                 "linger.ms": 1,
                 "message.max.bytes": LARGE_BYTES,
-                "reconnect.backoff.max.ms": 200,
+                **RECONNECTING,
             }
         )
         self.acknowledged: set[str] = set()
@@ -512,11 +520,12 @@ class Live:
         return part
 
     def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-        for part in reversed(self._parts):
-            part.close()
-        self.producer.flush(TIMEOUT_S)
+        """End everything, whatever fails on the way."""
+        with ExitStack() as stack:
+            for part in self._parts:
+                stack.callback(part.close)
+            for process in self.processes:
+                stack.callback(process.kill)
 
     # -- what is written ---------------------------------------------------------------------
 
