@@ -144,6 +144,8 @@ def _play(
         for phase in range(len(PHASES)):
             producer.phase = phase
             if phase == AWAY_PHASE:
+                # What is on its way still has all models.
+                _await_tail(producer.observed, reader, stop)
                 reader.away_since_s = time.monotonic()
                 supervisor.stop(name, grace_s=0)
             elif phase == BACK:
