@@ -12,7 +12,7 @@ by Maven coordinate and checked against the hashes in `kafka_jars.lock`.
 They listen without a password, hence on the loopback address only: not for production.
 """
 
-from streams.embedded.broker import EmbeddedCluster, EmbeddedKafka
+from streams.embedded.broker import EmbeddedCluster, EmbeddedKafka, Listener
 from streams.embedded.redis_server import EmbeddedRedis
 
-__all__ = ["EmbeddedCluster", "EmbeddedKafka", "EmbeddedRedis"]
+__all__ = ["EmbeddedCluster", "EmbeddedKafka", "EmbeddedRedis", "Listener"]

@@ -3,7 +3,8 @@
 import base64
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import run
 from types import TracebackType
@@ -32,6 +33,25 @@ appender.out.name = out
 appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %d %p %m (%c{1})%n
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One more address of every broker of a cluster, beside the plain one.
+
+    Attributes:
+        name: Kafka's name for it, capital letters.
+        ports: where it listens, one for each broker.
+        advertised: where its clients are told to go, one for each broker: ports of proxies, say;
+            empty is `ports`.
+        protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`; keys, certificates and
+            passwords are broker properties (`listener.name.NAME.…`, in small letters).
+    """
+
+    name: str
+    ports: Sequence[int]
+    advertised: Sequence[int] = ()
+    protocol: str = "PLAINTEXT"
 
 
 class Broker:
@@ -170,6 +190,7 @@ class EmbeddedCluster:
         properties: Mapping[str, str] | None = None,
         heap_mb: int = DEFAULT_HEAP_MB,
         port: int = 0,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         """Nothing is started yet.
 
@@ -179,6 +200,7 @@ class EmbeddedCluster:
             properties: Broker properties under Kafka's own names; they win over the defaults.
             heap_mb: The Java heap of each broker, in MiB.
             port: The port of the first broker; 0 takes a free one.
+            listeners: More addresses. Brokers speak with each other through the plain one.
         """
         assert brokers >= 1, "a cluster has at least one broker"
         self._directory = directory.resolve()
@@ -197,7 +219,7 @@ class EmbeddedCluster:
                 port=client_port,
                 properties={
                     **_cluster_properties(brokers),
-                    **_node_properties(node_id, client_port, quorum_port),
+                    **_node_properties(node_id, client_port, quorum_port, listeners),
                     "controller.quorum.voters": voters,
                     "log.dirs": str(self._directory / f"broker-{node_id}" / "data"),
                     **(properties or {}),
@@ -275,9 +297,12 @@ class EmbeddedKafka(EmbeddedCluster):
         *,
         properties: Mapping[str, str] | None = None,
         heap_mb: int = DEFAULT_HEAP_MB,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         """Nothing is started yet; arguments as in `EmbeddedCluster`."""
-        super().__init__(directory, 1, properties=properties, heap_mb=heap_mb, port=port)
+        super().__init__(
+            directory, 1, properties=properties, heap_mb=heap_mb, port=port, listeners=listeners
+        )
 
     @property
     def pid(self) -> int:
@@ -298,12 +323,26 @@ def _new_cluster_id() -> str:
             return cluster_id
 
 
-def _node_properties(node_id: int, client_port: int, quorum_port: int) -> dict[str, str]:
-    clients = f"PLAINTEXT://{LOOPBACK}:{client_port}"
+def _node_properties(
+    node_id: int, client_port: int, quorum_port: int, listeners: Sequence[Listener]
+) -> dict[str, str]:
+    def addresses(**ports: int) -> str:
+        return ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in ports.items())
+
+    index = node_id - 1
+    plain = {"PLAINTEXT": client_port}
+    more = {each.name: each.ports[index] for each in listeners}
+    told = {each.name: (each.advertised or each.ports)[index] for each in listeners}
+    protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+    protocols |= {each.name: each.protocol for each in listeners}
     return {
         "node.id": str(node_id),
-        "listeners": f"{clients},CONTROLLER://{LOOPBACK}:{quorum_port}",
-        "advertised.listeners": clients,
+        "listeners": addresses(**plain, CONTROLLER=quorum_port, **more),
+        "advertised.listeners": addresses(**plain, **told),
+        "listener.security.protocol.map": ",".join(
+            f"{name}:{protocol}" for name, protocol in protocols.items()
+        ),
+        "inter.broker.listener.name": "PLAINTEXT",
     }
 
 
