@@ -64,8 +64,10 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 lock: | $(BIN)/pip ## Write requirements.lock and requirements-dev.lock from pyproject.toml
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --require-hashes -r requirements-dev.lock
-	$(LOCK) --extra embedded --group build --group dev --output-file requirements-dev.lock
-	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements.lock
+	$(LOCK) --extra embedded --extra onnx --extra remote --group build --group dev \
+	    --output-file requirements-dev.lock
+	$(LOCK) --extra onnx --extra remote --group build --constraint requirements-dev.lock \
+	    --output-file requirements.lock
 
 lock-jars: $(STAMP) ## Write streams/embedded/kafka_jars.lock, the hashes of Kafka's jars
 	$(BIN)/python -c 'from streams.embedded.jars import write_lock; write_lock()'

@@ -24,7 +24,7 @@ MANIFEST_FORMAT = 1
 # Enough of the SHA-256 to be unique among all bundles a team will ever build, short enough to read.
 VERSION_CHARS = 12
 
-ModelFormat = Literal["scikit-learn", "xgboost", "lightgbm"]
+ModelFormat = Literal["scikit-learn", "xgboost", "lightgbm", "onnx"]
 
 
 class Artefact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

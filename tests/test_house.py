@@ -29,6 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "cli": {
         *("streams", "registry", "workers", "cache", "combiner", "monitor", "lab", "simulation"),
     },
+    "chaos": {"streams", "registry", "cli"},
 }
 
 # Package -> (pure modules, shells). Each module is in exactly one of the two;
@@ -36,11 +37,14 @@ LAYERS: dict[str, set[str]] = {
 MODULES: dict[str, tuple[str, str]] = {
     "streams": (
         "errors instants features shapes events frames records columns signals",
-        "settings client clock interpreter metrics source sink reader admin app mapping embedded/*",
+        (
+            "settings client clock interpreter guard metrics source sink reader admin app mapping "
+            "embedded/*"
+        ),
     ),
     "registry": ("manifest", "bundle"),
     "workers": (
-        "batching scoring tracking protocol",
+        "batching scoring tracking protocol tensors",
         "adapters/* loading lane agents feed watchdog service",
     ),
     "combiner": (
@@ -58,6 +62,10 @@ MODULES: dict[str, tuple[str, str]] = {
     "simulation": (
         ("clock log group journal faults inputs process outbox combining working world checkers"),
         "",
+    ),
+    "chaos": (
+        "verdict",
+        "proxy reader load plan models stage goals/* __main__",
     ),
     "lab": ("", "*"),
     "cli": ("", "*"),

@@ -17,8 +17,11 @@ ADAPTERS = {
     "scikit-learn": "workers.adapters.scikit_learn",
     "xgboost": "workers.adapters.xgboost",
     "lightgbm": "workers.adapters.lightgbm",
+    "onnx": "workers.adapters.onnx",
     "callable": "workers.adapters.callable",
 }
+# Libraries that are installed only when asked for, and what to ask for.
+EXTRAS = {"onnxruntime": "onnx", "httpx": "remote"}
 # Another build of a library or another CPU may add float32 numbers in another order, which moves
 # the last digit of seven; another model moves the first ones.
 GOLDEN_TOLERANCE = 1e-6
@@ -114,10 +117,16 @@ def load_model(settings: ModelSettings, bundle: LoadedBundle | None, threads: in
         text = str(error).removeprefix(f"{path}: ")
         raise BundleError(f"{path}: model {entry.name!r}: {text}") from error
     except ImportError as error:
-        raise BundleError(
-            f"model {entry.name!r} needs the library {error.name!r}; install it"
-        ) from error
+        raise missing_library(entry.name, error) from error
     return model
+
+
+def missing_library(model: str, error: ImportError) -> BundleError:
+    """That a model needs a library which is not installed, and how to install it."""
+    library = (error.name or str(error)).partition(".")[0]
+    extra = EXTRAS.get(library)
+    how = f"install it with the extra `{extra}` of this product" if extra else "install it"
+    return BundleError(f"model {model!r} needs the library {library!r}; {how}")
 
 
 def warm(model: Model, columns: int) -> None:

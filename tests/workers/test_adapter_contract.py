@@ -67,10 +67,36 @@ def a_forest(kind: str):
     return forest(20, random_state=1)
 
 
+def a_graph():
+    """`a_function` as ONNX operators, in float64."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("IsNaN", ["x"], ["gap"]),
+        helper.make_node("Where", ["gap", "zero", "x"], ["known"]),
+        helper.make_node("ReduceSum", ["known", "columns"], ["sum"], keepdims=0),
+        helper.make_node("Neg", ["sum"], ["negative"]),
+        helper.make_node("Exp", ["negative"], ["odds"]),
+        helper.make_node("Add", ["odds", "one"], ["whole"]),
+        helper.make_node("Div", ["one", "whole"], ["score"]),
+    ]
+    constants = {"zero": np.array(0.0), "one": np.array(1.0), "columns": np.array([1])}
+    graph = helper.make_graph(
+        nodes,
+        "sums",
+        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["rows", len(SCHEMA)])],
+        [helper.make_tensor_value_info("score", TensorProto.DOUBLE, ["rows"])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 def make(adapter: str, case: str):
     """A fitted estimator, and the function that gives its own answers."""
     if adapter == "callable":
         return a_function, a_function
+    if adapter == "onnx":
+        return a_graph(), a_function
     matrix = make_matrix(1)
     with one_thread():
         if case in MEMBERS:
@@ -84,6 +110,7 @@ def make(adapter: str, case: str):
 CASES = {
     "callable": ["function"],
     "lightgbm": ["lightgbm"],
+    "onnx": ["graph"],
     "scikit_learn": [
         "logistic_regression",
         "neural_network",
@@ -118,8 +145,8 @@ def subject(request):
     return Subject(*request.param)
 
 
-def test_all_four_adapters_are_found_and_have_cases_and_a_format() -> None:
-    assert len(FOUND) == 4
+def test_all_five_adapters_are_found_and_have_cases_and_a_format() -> None:
+    assert len(FOUND) == 5
     assert sorted(CASES) == FOUND
     assert sorted(ADAPTERS.values()) == [f"workers.adapters.{name}" for name in FOUND]
 

@@ -184,8 +184,8 @@ def test_adapters_are_found_by_format() -> None:
         adapter = adapter_for(format_)
         assert callable(adapter.save)
         assert callable(adapter.load)
-    with pytest.raises(BundleError, match="unknown format 'onnx'; expected one of scikit-learn"):
-        adapter_for("onnx")
+    with pytest.raises(BundleError, match="unknown format 'pickle'; expected one of scikit-learn"):
+        adapter_for("pickle")
 
 
 class Watched:
