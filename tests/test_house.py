@@ -26,8 +26,10 @@ LAYERS: dict[str, set[str]] = {
     "monitor": {"streams"},
     "lab": {"streams", "registry", "workers", "combiner"},
     "simulation": {"streams", "registry", "workers", "cache", "combiner"},
+    "replay": {"streams", "registry", "workers", "cache", "combiner"},
     "cli": {
         *("streams", "registry", "workers", "cache", "combiner", "monitor", "lab", "simulation"),
+        "replay",
     },
     "chaos": {"streams", "registry", "cli"},
 }
@@ -50,7 +52,7 @@ MODULES: dict[str, tuple[str, str]] = {
     "combiner": (
         (
             "join answers settled window intake core decision encoding health fallback "
-            "calibration strategies/*"
+            "calibration selection/* strategies/*"
         ),
         "service outbox health_report assembly process",
     ),
@@ -67,6 +69,7 @@ MODULES: dict[str, tuple[str, str]] = {
         "verdict",
         "proxy reader load plan models stage goals/* __main__",
     ),
+    "replay": ("bounds letters done", "reading resend"),
     "lab": ("", "*"),
     "cli": ("", "*"),
 }

@@ -1,0 +1,1 @@
+"""Ways to choose members event by event; one class a file."""
