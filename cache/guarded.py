@@ -10,8 +10,8 @@ answers every read.
 import threading
 from collections.abc import Sequence
 
-from cache.breaker import Breaker, BreakerConfig, BreakerState, Ticket
 from cache.protocol import SILENT, CacheObserver, Operation, ScoreCache
+from streams.breaker import Breaker, BreakerConfig, BreakerState, Ticket
 from streams.errors import CacheError
 from streams.instants import Clock
 

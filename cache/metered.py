@@ -1,8 +1,8 @@
 """What a cache does, as metrics."""
 
-from cache.breaker import BreakerState
 from cache.protocol import CacheObserver, Operation
 from streams import signals
+from streams.breaker import BreakerState
 from streams.metrics import Metrics
 
 

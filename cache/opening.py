@@ -1,12 +1,12 @@
 """From a URL to a cache."""
 
 from cache.bounded import BoundedStore
-from cache.breaker import BreakerConfig
 from cache.guarded import GuardedCache
 from cache.memory import MemoryStore
 from cache.protocol import SILENT, CacheObserver, ScoreCache
 from cache.redis_store import RedisStore
 from cache.write_behind import WriteBehind
+from streams.breaker import BreakerConfig
 from streams.errors import ConfigurationError
 from streams.instants import Clock
 from streams.settings import CacheSettings

@@ -7,7 +7,7 @@ and whoever asks it must be able to go on without the answer.
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from cache.breaker import BreakerState
+from streams.breaker import BreakerState
 from streams.errors import CacheError
 
 Operation = Literal["read", "write"]

@@ -38,7 +38,7 @@ LAYERS: dict[str, set[str]] = {
 # docs/ARCHITECTURE.md shows the same table.
 MODULES: dict[str, tuple[str, str]] = {
     "streams": (
-        "errors instants features shapes events frames records columns signals",
+        "errors instants features shapes events frames records columns signals breaker",
         (
             "settings client clock interpreter guard metrics source sink reader admin app mapping "
             "embedded/*"
@@ -57,7 +57,7 @@ MODULES: dict[str, tuple[str, str]] = {
         "service outbox health_report assembly process",
     ),
     "cache": (
-        "keys breaker protocol latest",
+        "keys protocol latest",
         "memory redis_store write_behind bounded guarded opening metered prediction_cache",
     ),
     "monitor": ("board", "service"),

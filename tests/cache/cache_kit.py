@@ -4,8 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from cache.breaker import BreakerState
 from cache.protocol import CacheObserver, Operation
+from streams.breaker import BreakerState
 from streams.errors import CacheError
 from streams.instants import NS_PER_MS, MonotonicNs, WallMs
 

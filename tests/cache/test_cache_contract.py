@@ -11,13 +11,13 @@ import pytest
 
 import cache
 from cache.bounded import BoundedStore
-from cache.breaker import BreakerConfig
 from cache.guarded import GuardedCache
 from cache.memory import MemoryStore
 from cache.opening import open_cache
 from cache.protocol import EXCHANGE_KEYS, ScoreCache
 from cache.redis_store import RedisStore
 from cache.write_behind import WriteBehind
+from streams.breaker import BreakerConfig
 from streams.embedded import EmbeddedRedis
 from tests.cache.cache_kit import HandClock, RealClock, eventually
 

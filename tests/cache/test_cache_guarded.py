@@ -2,9 +2,9 @@
 
 import pytest
 
-from cache.breaker import BreakerConfig, BreakerState
 from cache.guarded import GuardedCache
 from cache.memory import MemoryStore
+from streams.breaker import BreakerConfig, BreakerState
 from tests.cache.cache_kit import HandClock, ToyStore, Witness
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN

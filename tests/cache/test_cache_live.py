@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from cache.breaker import BreakerConfig, BreakerState
 from cache.guarded import GuardedCache
 from cache.opening import open_cache
 from cache.protocol import ScoreCache
 from cache.write_behind import WriteBehind
+from streams.breaker import BreakerConfig, BreakerState
 from streams.embedded import EmbeddedRedis
 from tests.cache.cache_kit import RealClock, Witness, eventually
 

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from cache.breaker import BreakerConfig
 from cache.guarded import GuardedCache
 from cache.memory import MemoryStore
 from cache.opening import open_cache, open_store
 from cache.redis_store import RedisStore
 from cache.write_behind import WriteBehind
+from streams.breaker import BreakerConfig
 from streams.embedded import EmbeddedRedis
 from streams.errors import CacheError, ConfigurationError
 from tests.cache.cache_kit import HandClock

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from cache.breaker import (
+from streams.breaker import (
     TRANSITIONS,
     Breaker,
     BreakerConfig,
