@@ -1,0 +1,109 @@
+"""From a record in the input topic to a score that can be read: throughput, latency, CPU, memory.
+
+    python -m benchmarks.pipeline [--events 200000] [--rates 1000,5000,10000] [--seconds 20]
+        [--deliveries exactly_once,at_least_once] [--workers 1] [--strategy weighted_mean]
+
+A real broker, five models, JSON events of 30 features; broker, producer and reader share the
+machine with what is measured. Throughput is from a backlog that lies there before any process
+starts, between the first tenth and the last score. Latency is from the call that sends an event to
+the moment its score was read, both on one clock, in a stream at a steady rate, after that backlog.
+CPU is of workers and combiner during the backlog, divided by its events; `models alone` is the CPU
+time of the same models on the same rows offline in batches of 2,000, in this same run.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.pipelines.ours import Ours
+from benchmarks.pipelines.rig import DISTINCT_EVENTS, Arrivals, Rig, rig
+
+OFFLINE_BATCH = 2000
+US_PER_S = 1e6
+
+
+def models_alone_us(environment: Rig) -> float:
+    """CPU microseconds an event costs all models offline, in batches of 2,000."""
+    import json
+
+    from registry.bundle import load_manifest
+    from streams.settings import ModelSettings
+    from workers.loading import load_models
+
+    bundle = load_manifest(environment.bundle)
+    models = load_models([ModelSettings(name=name) for name in environment.models], bundle)
+    rows = [list(json.loads(event + b"}").values()) for event in environment.events]
+    matrix = np.tile(np.array(rows), (OFFLINE_BATCH // DISTINCT_EVENTS, 1))
+    for model in models:
+        model.predict(matrix)
+    rounds = 10
+    began = time.process_time()
+    for _ in range(rounds):
+        for model in models:
+            model.predict(matrix)
+    return (time.process_time() - began) / (rounds * len(matrix)) * US_PER_S
+
+
+def measure(environment: Rig, ours: Ours, options: argparse.Namespace, alone_us: float) -> None:
+    """One delivery: backlog, then each rate."""
+    config = ours.write(environment)
+    environment.fill(ours.events, options.events)
+    total = options.events + sum(options.rates) * options.seconds
+    out = environment.directory / f"{ours.name}-arrivals.npz"
+    with ours.running(environment, config) as running:
+        backlog = environment.directory / f"{ours.name}-backlog.npz"
+        environment.reader(ours.scored, options.events, backlog).wait()
+        running.check()
+        usage = running.usage()
+        arrivals = Arrivals.load(backlog)
+        print(f"{ours.delivery}: backlog {arrivals.throughput():,.0f} events/s")
+        used_us = 0.0
+        for name, used in usage.items():
+            each_us = used.cpu_s / options.events * US_PER_S
+            used_us += each_us
+            print(f"  {name:12s} {each_us:6.1f} us CPU an event (start included), "
+                  f"{used.memory_mb:5.0f} MB")  # fmt: skip
+        print(f"  models alone {alone_us:6.1f} us: {alone_us / used_us:.2f} of all CPU")
+        first = options.events
+        sent = []
+        reader = environment.reader(ours.scored, total, out)
+        for rate in options.rates:
+            path = environment.directory / f"{ours.name}-sent-{rate}.npz"
+            environment.loader(ours.events, rate, options.seconds, first, path).wait()
+            sent.append((rate, path))
+            first += rate * options.seconds
+        reader.wait()
+        running.check()
+        arrivals = Arrivals.load(out)
+        for rate, path in sent:
+            late = arrivals.latencies_ms(path)
+            p50, p95, p99, p999 = np.percentile(late, [50, 95, 99, 99.9])
+            print(f"  {rate:6d}/s  p50 {p50:6.1f}  p95 {p95:6.1f}  p99 {p99:6.1f}  "
+                  f"p99.9 {p999:6.1f}  max {late.max():6.1f} ms")  # fmt: skip
+        duplicates = len(arrivals.ids) - len(np.unique(arrivals.ids))
+        print(f"  {total - len(np.unique(arrivals.ids))} lost, {duplicates} repeated")
+
+
+def main() -> None:
+    """Measure each delivery, one after another."""
+    parser = argparse.ArgumentParser(description="the whole pipeline, end to end")
+    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--rates", default="1000,5000,10000")
+    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--deliveries", default="exactly_once,at_least_once")
+    parser.add_argument("--workers", type=int, default=1, help="processes the models share")
+    parser.add_argument("--strategy", default="weighted_mean")
+    parser.add_argument("--bundle", type=Path)
+    options = parser.parse_args()
+    options.rates = [int(rate) for rate in options.rates.split(",") if rate]
+    with rig(options.bundle) as environment:
+        alone_us = models_alone_us(environment)
+        for delivery in options.deliveries.split(","):
+            ours = Ours(delivery.replace("_", "-"), delivery, options.strategy, options.workers)
+            measure(environment, ours, options, alone_us)
+
+
+if __name__ == "__main__":
+    main()
