@@ -17,6 +17,7 @@ from cli.broker import broker
 from cli.check import check
 from cli.consume import consume
 from cli.control import pause, resume
+from cli.dead_letters import app as dead_letters
 from cli.get import get
 from cli.init import init
 from cli.produce import produce
@@ -46,6 +47,7 @@ _COMMANDS += [up, worker, combiner, monitor, broker, produce, consume, get, paus
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(topics, name="topics")
+app.add_typer(dead_letters, name="dead-letters")
 
 
 def _print_version(*, wanted: bool) -> None:

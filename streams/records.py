@@ -95,6 +95,9 @@ class Headers:
     # Set where an event had to be cut because the topic takes no record of that size: the value's
     # length before.
     ORIGINAL_BYTES = PREFIX + "original.bytes"
+    # On an event that was sent again after it had failed: how often. Being one of the event's own
+    # headers then, it comes back with the next dead letter.
+    ATTEMPTS = PREFIX + "attempts"
 
 
 Header = tuple[str, bytes | None]
