@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
 
-from cli.guard import Guard
 from cli.restarts import GiveUp, History, Restart, RestartPolicy, judge
+from streams.guard import Guard
 
 log = logging.getLogger(__name__)
 

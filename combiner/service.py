@@ -19,7 +19,7 @@ from combiner.core import Combiner, Output, Place
 from combiner.fallback import RUNGS
 from combiner.health_report import HealthReporter
 from combiner.outbox import SMALL_RECORD_BYTES, Outbox, OutboxConfig, RewindError, Shipment
-from combiner.window import BadRecord, EventBlock, block_of
+from combiner.window import block_of
 from registry.bundle import LoadedBundle
 from streams import signals
 from streams.columns import Columns, columns_of
@@ -220,30 +220,11 @@ class CombinerService:
         predictions = self._settings.topics.predictions
         for columns in fetched:
             if columns.place[0] != predictions:
-                self._core.add_events(columns.place, self._block(columns), now_ns)
+                self._core.add_events(columns.place, block_of(self._decoder, columns), now_ns)
                 self._metrics.counter(signals.EVENTS_SEEN).inc(len(columns))
         for columns in fetched:
             if columns.place[0] == predictions:
                 self._add_frames(columns, now_ns)
-
-    def _block(self, columns: Columns) -> EventBlock:
-        where = "/".join(map(str, columns.place))
-        decoded = self._decoder.decode(
-            columns.values,
-            columns.keys,
-            columns.timestamps_ms,
-            lambda row: f"{where}/{columns.offsets[row]}",
-        )
-        bad = {
-            why.position: BadRecord(
-                columns.keys[why.position],
-                columns.values[why.position],
-                columns.headers(why.position),
-                why,
-            )
-            for why in decoded.bad
-        }
-        return block_of(decoded, columns.offsets, columns.keys, columns.timestamps_ms, bad)
 
     def _add_frames(self, columns: Columns, now_ns: MonotonicNs) -> None:
         partition = columns.place[1]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from combiner.answers import Answers
 from combiner.join import DeadlineJoin, JoinConfig
 from combiner.settled import Settled
-from streams.events import BadEvent, DecodedEvents
+from streams.columns import Columns
+from streams.events import BadEvent, EventDecoder
 from streams.records import Header
 
 # Answers are read a few million events ahead of their events at most, then reading pauses; beyond
@@ -87,26 +88,32 @@ def joined_blocks(blocks: Sequence[EventBlock]) -> EventBlock:
     )
 
 
-def block_of(
-    decoded: DecodedEvents,
-    offsets: Ints,
-    keys: list[bytes | None],
-    record_ms: Ints,
-    bad: dict[int, BadRecord],
-) -> EventBlock:
-    """A block from what the decoder made of N consecutive records."""
+def block_of(decoder: EventDecoder, columns: Columns) -> EventBlock:
+    """Decode consecutive records of one partition."""
+    where = "/".join(map(str, columns.place))
+    offsets, keys = columns.offsets, columns.keys
+    decoded = decoder.decode(
+        columns.values, keys, columns.timestamps_ms, lambda row: f"{where}/{offsets[row]}"
+    )
     if not decoded.bad:
         return EventBlock(
-            offsets, decoded.ids, keys, decoded.entities, decoded.time_ms, record_ms, bad
-        )
+            offsets, decoded.ids, keys, decoded.entities, decoded.time_ms,
+            columns.timestamps_ms, {},
+        )  # fmt: skip
     ids, entities = [""] * len(offsets), [""] * len(offsets)
     for place, id_, entity in zip(
         decoded.positions.tolist(), decoded.ids, decoded.entities, strict=True
     ):
         ids[place], entities[place] = id_, entity
-    time_ms = record_ms.copy()
+    time_ms = columns.timestamps_ms.copy()
     time_ms[decoded.positions] = decoded.time_ms
-    return EventBlock(offsets, ids, keys, entities, time_ms, record_ms, bad)
+    bad = {
+        why.position: BadRecord(
+            keys[why.position], columns.values[why.position], columns.headers(why.position), why
+        )
+        for why in decoded.bad
+    }
+    return EventBlock(offsets, ids, keys, entities, time_ms, columns.timestamps_ms, bad)
 
 
 class PartitionWindow:

@@ -1,7 +1,7 @@
 """A combiner process: what `combiner/service.py` does, around the same core."""
 
 from combiner.core import Combiner
-from combiner.window import BadRecord, EventBlock, block_of
+from combiner.window import BadRecord, block_of
 from simulation.inputs import DECODER
 from simulation.journal import Tenure
 from simulation.log import Place, UnstableError
@@ -210,7 +210,7 @@ class CombinerProcess(Process):
         tenure, now_ns = self._tenures[columns.place], self.around.clock.now_ns
         for offset in columns.offsets.tolist():
             tenure.seen[offset] = (now_ns, offset < tenure.backlog_below)
-        self.core.add_events(columns.place, _block(columns), self.monotonic_ns())
+        self.core.add_events(columns.place, block_of(DECODER, columns), self.monotonic_ns())
 
     def _add_frames(self, position: int, behind: int, columns: Columns) -> None:
         partition = columns.place[1]
@@ -244,23 +244,3 @@ class CombinerProcess(Process):
     def reads(self, place: Place) -> bool:
         """Whether it is ours and not paused."""
         return place in self._positions and place not in self._paused
-
-
-def _block(columns: Columns) -> EventBlock:
-    where = "/".join(map(str, columns.place))
-    decoded = DECODER.decode(
-        columns.values,
-        columns.keys,
-        columns.timestamps_ms,
-        lambda row: f"{where}/{columns.offsets[row]}",
-    )
-    bad = {
-        why.position: BadRecord(
-            columns.keys[why.position],
-            columns.values[why.position],
-            columns.headers(why.position),
-            why,
-        )
-        for why in decoded.bad
-    }
-    return block_of(decoded, columns.offsets, columns.keys, columns.timestamps_ms, bad)

@@ -46,7 +46,7 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "registry": ("manifest", "bundle"),
     "workers": (
-        "batching scoring tracking protocol tensors",
+        "batching scoring tracking protocol tensors inference",
         "adapters/* loading lane agents feed watchdog service",
     ),
     "combiner": (
@@ -81,7 +81,7 @@ PURE_IMPORTS = {
     *("struct", "types", "typing", "zlib", "msgspec", "numpy"),
 }
 # The standard library has some pure names in impure modules.
-PURE_NAMES = {"pathlib": {"PurePath", "PurePosixPath"}}
+PURE_NAMES = {"pathlib": {"PurePath", "PurePosixPath"}, "urllib.parse": {"quote"}}
 # Calls by which a pure module would read the clock, chance or the world.
 IMPURE_CALLS = re.compile(
     r"(^|\.)(now|utcnow|today|fromtimestamp)$|^(np|numpy)\.random\.(?!default_rng$)"

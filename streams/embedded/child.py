@@ -1,24 +1,17 @@
-"""Child processes that never outlive the process that started them.
-
-A parent that is killed runs no clean-up, so someone else must. `PR_SET_PDEATHSIG` is not that
-someone: it fires when the *thread* that forked ends, and exists on Linux only. Here a guard, a
-tiny process per parent, reads the pids of the children from a pipe. The parent holds the only
-writing end; when the parent ends, in whatever way, the guard reads end-of-file and kills them.
-"""
+"""Child processes that never outlive the process that started them (see `streams.guard`)."""
 
 import atexit
 import contextlib
 import os
 import socket
 import subprocess
-import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
 from streams.errors import ConfigurationError
+from streams.guard import Guard
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -30,83 +23,8 @@ LAST_PORT: Final = 31_999
 
 LOG_TAIL_LINES: Final = 15
 
-# The guard's program; isolated and without site-packages it starts in some 20 ms.
-_GUARD_PROGRAM: Final = """
-import os, signal, sys
-pids = set()
-for line in sys.stdin:
-    (pids.add if line[0] == "+" else pids.discard)(int(line[1:]))
-for pid in pids:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-"""
-
-
-class _Guard:
-    """The parent's end of the pipe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pids: set[int] = set()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pipe = -1
-
-    def add(self, pid: int) -> None:
-        with self._lock:
-            self._pids.add(pid)
-            if self._process is not None and self._process.poll() is None:
-                self._tell("+", pid)
-                return
-            self._release()
-            self._start()
-            for each in self._pids:
-                self._tell("+", each)
-
-    def remove(self, pid: int) -> None:
-        with self._lock:
-            if pid in self._pids:
-                self._pids.remove(pid)
-                self._tell("-", pid)
-
-    def close(self) -> None:
-        """Let the guard kill what is left, and wait for it."""
-        with self._lock:
-            self._release()
-            if self._process is not None:
-                self._process.wait()
-
-    def forget(self) -> None:
-        """In a forked copy of the parent: drop the copied writing end, or it would count."""
-        self._lock = threading.Lock()
-        self._release()
-        self._pids.clear()
-        self._process = None
-
-    def _start(self) -> None:
-        reading_end, self._pipe = os.pipe()
-        # A session of its own, so that Ctrl-C in the terminal does not reach it.
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _GUARD_PROGRAM],
-            stdin=reading_end,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        os.close(reading_end)
-
-    def _tell(self, sign: str, pid: int) -> None:
-        # A guard that is gone is replaced by the next `add`.
-        with contextlib.suppress(OSError):
-            os.write(self._pipe, f"{sign}{pid}\n".encode())
-
-    def _release(self) -> None:
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
-
-
-_guard = _Guard()
+# A broker or a Redis that nobody uses any more has nothing to finish.
+_guard = Guard(grace_s=0.0)
 atexit.register(_guard.close)
 os.register_at_fork(after_in_child=_guard.forget)
 

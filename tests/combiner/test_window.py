@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from combiner.answers import Cells
 from combiner.join import JoinConfig
 from combiner.window import EventBlock, PartitionWindow, block_of
-from streams.events import BadEvent, DecodedEvents
-from tests.combiner.decision_kit import bad_record, block
+from streams.columns import Columns
+from streams.events import EventDecoder
+from streams.features import Feature, FeatureSchema
+from tests.combiner.decision_kit import block
 
 CONFIG = JoinConfig(1, deadline_ns=100, stall_ns=50, catch_up_limit_ns=1000)
 
@@ -52,39 +54,63 @@ def test_the_whole_of_a_block_is_the_block() -> None:
     assert whole.part(0, 3) is whole
 
 
-def decoded(positions: list[int], bad: list[BadEvent]) -> DecodedEvents:
-    return DecodedEvents(
-        np.array(positions, dtype=np.int64),
-        np.zeros((len(positions), 1)),
-        [f"id{place}" for place in positions],
-        [f"entity{place}" for place in positions],
-        np.array([1000 + place for place in positions], dtype=np.int64),
-        bad,
+class Message:
+    """Has headers, as a message of the client."""
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [("trace", b"1")]
+
+
+DECODER = EventDecoder(FeatureSchema((Feature("x"),)), ("id",), ("who",), ("at",))
+
+
+def columns(*values: bytes | None) -> Columns:
+    """Records at offsets 7, 9, 11 …, of the milliseconds 1, 2, 3 …"""
+    count = len(values)
+    return Columns(
+        ("events", 3),
+        np.arange(7, 7 + 2 * count, 2),
+        np.arange(1, 1 + count),
+        [b"k%d" % place for place in range(count)],
+        list(values),
+        [Message() for _ in values],
     )
 
 
+GOOD = b'{"id": "%s", "who": "w", "at": 1000, "x": 1}'
+
+
 def test_a_block_of_good_events_takes_what_was_decoded() -> None:
-    offsets, times = np.array([7, 9]), np.array([1, 2])
-    made = block_of(decoded([0, 1], []), offsets, [b"a", None], times, {})
-    assert made.ids == ["id0", "id1"]
-    assert made.time_ms.tolist() == [1000, 1001]
+    made = block_of(DECODER, columns(GOOD % b"a", GOOD % b"b"))
+    assert (made.ids, made.entities, made.bad) == (["a", "b"], ["w", "w"], {})
+    assert made.offsets.tolist() == [7, 9]
+    assert made.keys == [b"k0", b"k1"]
+    assert made.time_ms.tolist() == [1000, 1000]
     assert made.record_ms.tolist() == [1, 2]
 
 
 def test_a_bad_event_keeps_its_place_and_the_time_of_its_record() -> None:
-    offsets, times = np.array([7, 9, 12]), np.array([1, 2, 3])
-    bad = bad_record(1)
-    made = block_of(decoded([0, 2], [bad.why]), offsets, [b"a", b"b", b"c"], times, {1: bad})
-    assert made.ids == ["id0", "", "id2"]
-    assert made.entities == ["entity0", "", "entity2"]
-    assert made.time_ms.tolist() == [1000, 2, 1002]
-    assert times.tolist() == [1, 2, 3]
+    given_columns = columns(GOOD % b"a", b"?", GOOD % b"c")
+    made = block_of(DECODER, given_columns)
+    assert made.ids == ["a", "", "c"]
+    assert made.entities == ["w", "", "w"]
+    assert made.time_ms.tolist() == [1000, 2, 1000]
+    assert given_columns.timestamps_ms.tolist() == [1, 2, 3]
+    assert list(made.bad) == [1]
+    bad = made.bad[1]
+    assert (bad.key, bad.value, bad.headers) == (b"k1", b"?", [("trace", b"1")])
+    assert (bad.why.position, bad.why.error) == (1, "NotJson")
 
 
 def test_a_block_may_hold_nothing_but_bad_events() -> None:
-    bad = bad_record(0)
-    made = block_of(decoded([], [bad.why]), np.array([7]), [b"a"], np.array([1]), {0: bad})
+    made = block_of(DECODER, columns(None))
     assert (made.ids, made.entities, made.time_ms.tolist()) == ([""], [""], [1])
+    assert made.bad[0].why.error == "Tombstone"
+
+
+def test_without_an_id_an_event_is_named_by_its_place() -> None:
+    nameless = EventDecoder(FeatureSchema((Feature("x"),)))
+    assert block_of(nameless, columns(b'{"x": 1}', b'{"x": 2}')).ids == ["events/3/7", "events/3/9"]
 
 
 # -- windows ---------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """No child outlives the process that started it, however that one ends.
 
-A supervisor that is killed runs no clean-up, so someone else must. The kernel's
-`PR_SET_PDEATHSIG` is not that someone: it fires when the *thread* that forked ends, it cannot
-wait for a drain, and it exists on Linux only. Here a guard, a tiny process, reads the pids of the
-children from a pipe whose only writing end the supervisor holds. When that end closes, the guard
-asks those that are left to end, and kills them when they do not within the grace time.
+A parent that is killed runs no clean-up, so someone else must. The kernel's `PR_SET_PDEATHSIG` is
+not that someone: it fires when the *thread* that forked ends, it cannot wait for a drain, and it
+exists on Linux only. Here a guard, a tiny process, reads the pids of the children from a pipe
+whose only writing end the parent holds. When that end closes, the guard asks those that are left
+to end, and kills them when they do not within the grace time.
 """
 
 import contextlib
@@ -26,8 +26,10 @@ def tell(number):
             os.kill(pid, number)
         except ProcessLookupError:
             pids.discard(pid)
-tell(signal.SIGTERM)
-give_up = time.monotonic() + float(sys.argv[1])
+grace_s = float(sys.argv[1])
+if grace_s:
+    tell(signal.SIGTERM)
+give_up = time.monotonic() + grace_s
 while pids and time.monotonic() < give_up:
     time.sleep(0.05)
     tell(0)
@@ -36,7 +38,11 @@ tell(signal.SIGKILL)
 
 
 class Guard:
-    """The supervisor's end of the pipe; methods may be called from any thread."""
+    """The parent's end of the pipe; methods may be called from any thread.
+
+    Args:
+        grace_s: how long the children have to end by themselves; with 0 they are killed at once.
+    """
 
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
@@ -60,8 +66,9 @@ class Guard:
     def remove(self, pid: int) -> None:
         """The child has ended; its number may belong to a stranger soon."""
         with self._lock:
-            self._pids.discard(pid)
-            self._tell("-", pid)
+            if pid in self._pids:
+                self._pids.remove(pid)
+                self._tell("-", pid)
 
     def close(self) -> None:
         """Let the guard end what is left, and wait for it."""
@@ -69,6 +76,13 @@ class Guard:
             self._release()
             if self._process is not None:
                 self._process.wait()
+
+    def forget(self) -> None:
+        """In a forked copy of the parent: drop the copied writing end, or it would count."""
+        self._lock = threading.Lock()
+        self._release()
+        self._pids.clear()
+        self._process = None
 
     def _start(self) -> None:
         reading_end, self._pipe = os.pipe()  # not inherited by children, by Python's default
