@@ -9,21 +9,14 @@ import psutil
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
+from chaos.reader import TIMEOUT_S, Reader, read_all, wait_for
+from chaos.verdict import Outcome, Verdict, judge
 from lab.table import events, read_table
 from lab.train import train_bundle
 from registry.bundle import LoadedBundle
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
 from tests.cli.cli_kit import Running, ensemble, running, write_config
-from tests.combiner.live_kit import (
-    ROOT,
-    TIMEOUT_S,
-    Outcome,
-    Reader,
-    Verdict,
-    judge,
-    read_all,
-    wait_for,
-)
+from tests.combiner.live_kit import ROOT
 from tests.conftest import Topics
 
 DATA = ROOT / "examples" / "credit" / "credit_default.csv.gz"

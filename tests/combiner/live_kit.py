@@ -11,251 +11,49 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
+from chaos.plan import PARTITIONS, make_bundle
+from chaos.reader import (
+    RECONNECTING,
+    TIMEOUT_S,
+    Background,
+    Reader,
+    read_all,
+    reading,
+    wait_for,
+)
+from chaos.verdict import Outcome, Verdict, judge
 from cli.pacing import Pace
 from cli.stopping import stop_event
 from combiner.process import run_combiner
-from registry.bundle import write_bundle
-from registry.manifest import DataFingerprint, Manifest, Stacking, StackingFit
 from streams.errors import BrokerError, EnsembleError, FencedError
-from streams.features import Feature, FeatureSchema
 from streams.frames import PredictionFrame, encode_frame
-from streams.records import Headers
 from streams.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
-SCHEMA = FeatureSchema((Feature("x"), Feature("note", "category", ("a", "b"), required=False)))
-PRIOR = 0.25
-PARTITIONS = 4
-# A process imports for seconds on a loaded machine, a static member that left for good is missed
-# after its session: nothing here waits for time to pass.
-TIMEOUT_S = 60.0
 LARGE_BYTES = 6_000_000
-# A client that has lost its broker finds it again, and does not wait for another one.
-RECONNECTING: dict[str, str | int] = {
-    "metadata.recovery.strategy": "none",
-    "reconnect.backoff.max.ms": 200,
-}
 RETRIABLE = {BrokerError.exit_code, FencedError.exit_code}
 
 
-def wait_for(reached: Callable[[], object], what: Callable[[], str]) -> None:
-    """Wait until something holds; fails after a generous time, and says what there is instead."""
-    pause = threading.Event()
-    give_up_s = time.monotonic() + TIMEOUT_S
-    while not reached():
-        assert time.monotonic() < give_up_s, what()
-        pause.wait(0.01)
+Part = TypeVar("Part", bound=Background)
 
 
-# -- counting --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A scored record or a dead letter.
-
-    Attributes:
-        source: `topic/partition/offset` of the event.
-        id: of the event; empty in a dead letter.
-        content: everything that must not differ between two outcomes of one event.
-        place: the partition it was found in, and its offset there.
-        message: as it came.
-        record: the JSON object; empty in a dead letter.
-    """
-
-    source: str
-    id: str
-    content: str
-    place: tuple[str, int, int]
-    message: Message
-    record: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Verdict:
-    """What is wrong with a set of outcomes; names are the events'.
-
-    Attributes:
-        lost: without an outcome.
-        duplicates: one more outcome of the same content, each time.
-        contradictory: outcomes of different content.
-        strange: outcomes of events that were not expected.
-        disordered: first outcomes behind that of a later event of the same partition.
-    """
-
-    lost: list[str] = field(default_factory=list)
-    duplicates: list[str] = field(default_factory=list)
-    contradictory: list[str] = field(default_factory=list)
-    strange: list[str] = field(default_factory=list)
-    disordered: list[str] = field(default_factory=list)
-
-
-def judge(expected: Collection[str], outcomes: Iterable[Outcome]) -> Verdict:
-    """Count the outcomes of events by their source.
-
-    Args:
-        expected: events that the broker acknowledged.
-        outcomes: in the order of their partitions.
-    """
-    verdict = Verdict()
-    contents: dict[str, set[str]] = {}
-    newest: dict[tuple[str, int, str], int] = {}
-    for outcome in outcomes:
-        source = outcome.source
-        before = contents.setdefault(source, set())
-        if before:
-            known = outcome.content in before
-            (verdict.duplicates if known else verdict.contradictory).append(source)
-        else:
-            if source not in expected:
-                verdict.strange.append(source)
-            where, _, offset = source.rpartition("/")
-            lane = (*outcome.place[:2], where)
-            if int(offset) < newest.setdefault(lane, int(offset)):
-                verdict.disordered.append(source)
-            newest[lane] = max(newest[lane], int(offset))
-        before.add(outcome.content)
-    verdict.lost = sorted(set(expected) - contents.keys())
-    return verdict
-
-
-def headers_of(message: Message) -> list[tuple[str, str]]:
-    """The headers of a record as text, in order."""
-    headers = message.headers() or []
-    assert isinstance(headers, list)
-    return [
-        (name, value.decode() if isinstance(value, bytes) else value or "")
-        for name, value in headers
-    ]
-
-
-def outcome_of(message: Message) -> Outcome:
-    """An outcome from a record of the scored or the dead-letter topic."""
-    topic, partition, offset = message.topic(), message.partition(), message.offset()
-    assert topic is not None
-    assert partition is not None
-    assert offset is not None
-    place = (topic, partition, offset)
-    headers = dict(headers_of(message))
-    if Headers.TOPIC in headers:
-        parts = (headers[name] for name in (Headers.TOPIC, Headers.PARTITION, Headers.OFFSET))
-        return Outcome("/".join(parts), "", f"dead: {headers[Headers.CLASS]}", place, message)
-    record = json.loads(message.value() or b"")
-    decided = {name: record[name] for name in ("id", "score", "label", "fallback", "missing")}
-    return Outcome(
-        record["source"], record["id"], json.dumps(decided, sort_keys=True), place, message, record
-    )
-
-
-def _reading(servers: str, **properties: str | int | bool) -> Consumer:
-    return Consumer(
-        {
-            "bootstrap.servers": servers,
-            "group.id": "nobody",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "fetch.wait.max.ms": 10,
-            **RECONNECTING,
-            **properties,
-        }
-    )
-
-
-def read_all(servers: str, topics: Sequence[str], partitions: int) -> list[Outcome]:
-    """All committed outcomes from the very first, by a consumer of its own."""
-    consumer = _reading(servers, **{"enable.partition.eof": True})
-    try:
-        places = [TopicPartition(topic, p, 0) for topic in topics for p in range(partitions)]
-        consumer.assign(places)
-        outcomes: list[Outcome] = []
-        ended: set[tuple[str | None, int | None]] = set()
-        give_up_s = time.monotonic() + TIMEOUT_S
-        while len(ended) < len(places):
-            assert time.monotonic() < give_up_s, f"only {len(ended)} of {len(places)} partitions"
-            for message in consumer.consume(1000, 0.05):
-                error = message.error()
-                if error is None:
-                    outcomes.append(outcome_of(message))
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    ended.add((message.topic(), message.partition()))
-                else:
-                    raise AssertionError(error)
-        return outcomes
-    finally:
-        consumer.close()
-
-
-class _Thread:
-    """A loop on a thread of its own; what it raises is raised by `close`."""
-
-    def __init__(self, name: str) -> None:
-        self._stop = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._guarded, name=name)
-
-    def _guarded(self) -> None:
-        try:
-            self._run()
-        except BaseException as error:  # noqa: BLE001 -- raised where the test looks
-            self._failure = error
-
-    def _run(self) -> None:
-        raise AssertionError
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-
-Part = TypeVar("Part", bound=_Thread)
-
-
-class Reader(_Thread):
-    """Reads outcomes while everything runs, as any consumer of the scores would."""
-
-    def __init__(self, servers: str, topics: Sequence[str], partitions: int) -> None:
-        super().__init__("reader")
-        self.outcomes: list[Outcome] = []
-        self.sources: set[str] = set()
-        self._consumer = _reading(servers)
-        self._consumer.assign(
-            [TopicPartition(topic, p, 0) for topic in topics for p in range(partitions)]
-        )
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                for message in self._consumer.consume(1, 0.05) + self._consumer.consume(999, 0):
-                    if message.error() is None:
-                        outcome = outcome_of(message)
-                        self.outcomes.append(outcome)
-                        self.sources.add(outcome.source)
-        finally:
-            self._consumer.close()
-
-
-class Health(_Thread):
+class Health(Background):
     """What the combiners say about the models."""
 
     def __init__(self, live: "Live") -> None:
         super().__init__("health")
         self.states: dict[str, str] = {}
-        self._consumer = _reading(live.servers)
+        self._consumer = reading(live.servers)
         self._consumer.assign([TopicPartition(live.health, 0, 0)])
         self._thread.start()
 
@@ -283,14 +81,14 @@ def answer_of(model: str, offset: int) -> float:
     return (offset * 7 + sum(model.encode()) * 13) % 101 / 100
 
 
-class Models(_Thread):
+class Models(Background):
     """Answers events as models would, each in its own way, which may change at any time."""
 
     def __init__(self, live: "Live", names: Sequence[str]) -> None:
         super().__init__("models")
         self.behaviour: dict[str, Behaviour] = dict.fromkeys(names, "answers")
         self._live = live
-        self._consumer = _reading(live.servers)
+        self._consumer = reading(live.servers)
         self._consumer.assign([TopicPartition(live.events, p, 0) for p in range(PARTITIONS)])
         self._producer = Producer(
             {"bootstrap.servers": live.servers, "enable.idempotence": True, **RECONNECTING}
@@ -350,7 +148,7 @@ def frames_of(
 # -- the events ------------------------------------------------------------------------------
 
 
-class Load(_Thread):
+class Load(Background):
     """Sends good events at a steady rate until it is closed."""
 
     def __init__(self, live: "Live", rate_per_s: float) -> None:
@@ -423,22 +221,6 @@ def settings_json(settings: Settings) -> str:
     return json.dumps(data)
 
 
-def make_bundle(directory: Path) -> Path:
-    """A bundle without models of its own: all members are somebody else's."""
-    manifest = Manifest(
-        schema=SCHEMA,
-        models=(),
-        calibrations={},
-        stacking=Stacking((), {"": StackingFit(0.0, ())}, (), ()),
-        quantiles={},
-        golden_rows=(),
-        metrics={},
-        data=DataFingerprint("0" * 64, 0, "y", PRIOR),
-        libraries={},
-    )
-    return write_bundle(directory, manifest, {}).directory
-
-
 class Live:
     """Topics of one test, what is written to them, and the combiners."""
 
@@ -472,7 +254,7 @@ class Live:
         self.acknowledged: set[str] = set()
         self.failed: list[KafkaError] = []
         self.processes: list[Process] = []
-        self._parts: list[_Thread] = []
+        self._parts: list[Background] = []
 
     # -- what runs ---------------------------------------------------------------------------
 

@@ -18,6 +18,9 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, Message, TopicPartition
 
+from chaos.plan import PARTITIONS, PRIOR
+from chaos.reader import TIMEOUT_S, Reader, headers_of
+from chaos.verdict import Outcome, Verdict, judge
 from combiner import outbox as outbox_module
 from combiner.outbox import Outbox, OutboxConfig, RewindError, Shipment
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
@@ -27,19 +30,11 @@ from streams.settings import Settings
 from streams.source import Source
 from tests.combiner.live_kit import (
     LARGE_BYTES,
-    PARTITIONS,
-    PRIOR,
     RETRIABLE,
-    TIMEOUT_S,
     Live,
-    Outcome,
     Process,
-    Reader,
-    Verdict,
     answer_of,
     frames_of,
-    headers_of,
-    judge,
 )
 from tests.conftest import Topics
 
@@ -52,42 +47,6 @@ def live(kafka: EmbeddedKafka, topics: Topics, tmp_path: Path) -> Iterator[Live]
     live = Live(kafka.bootstrap_servers, topics, tmp_path)
     yield live
     live.close()
-
-
-# -- the checker can fail --------------------------------------------------------------------
-
-
-def outcome(offset: int, score: float = 0.5, partition: int = 0) -> Outcome:
-    place = ("scored", partition, 0)
-    return Outcome(f"e/{partition}/{offset}", f"id{offset}", f"{score}", place, Message())
-
-
-def sources(*offsets: int, partition: int = 0) -> set[str]:
-    return {f"e/{partition}/{offset}" for offset in offsets}
-
-
-class TestChecker:
-    def test_one_outcome_each_is_clean(self) -> None:
-        outcomes = [outcome(0), outcome(0, partition=1), outcome(1), outcome(3)]
-        assert judge(sources(0, 1, 3) | sources(0, partition=1), outcomes) == CLEAN
-
-    def test_an_event_without_outcome_is_lost(self) -> None:
-        assert judge(sources(0, 1, 2), [outcome(0), outcome(2)]) == Verdict(lost=["e/0/1"])
-
-    def test_the_same_outcome_again_is_a_duplicate_each_time(self) -> None:
-        found = judge(sources(0), [outcome(0), outcome(0), outcome(0)])
-        assert found == Verdict(duplicates=["e/0/0", "e/0/0"])
-
-    def test_another_outcome_of_the_same_event_contradicts(self) -> None:
-        found = judge(sources(0), [outcome(0, 0.5), outcome(0, 0.6)])
-        assert found == Verdict(contradictory=["e/0/0"])
-
-    def test_an_outcome_of_no_event_is_strange(self) -> None:
-        assert judge(sources(0), [outcome(0), outcome(1)]) == Verdict(strange=["e/0/1"])
-
-    def test_an_outcome_behind_a_later_one_is_disordered(self) -> None:
-        found = judge(sources(0, 1, 2), [outcome(0), outcome(2), outcome(1)])
-        assert found == Verdict(disordered=["e/0/1"])
 
 
 # -- exact outcomes --------------------------------------------------------------------------

@@ -9,17 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from chaos.plan import PARTITIONS
+from chaos.reader import TIMEOUT_S
+from chaos.verdict import Verdict
 from streams.embedded import EmbeddedKafka
 from streams.settings import Settings
-from tests.combiner.live_kit import (
-    PARTITIONS,
-    ROOT,
-    TIMEOUT_S,
-    Live,
-    Verdict,
-    answer_of,
-    settings_json,
-)
+from tests.combiner.live_kit import ROOT, Live, answer_of, settings_json
 from tests.conftest import Topics
 
 PROGRAM = ROOT / "examples" / "foreign_worker" / "rules.py"

@@ -1,0 +1,135 @@
+"""Producers of events that remember what the broker acknowledged."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from chaos.reader import RECONNECTING, TIMEOUT_S, Background
+from cli.pacing import Pace
+
+# What the n-th event is: value, key, timestamp in milliseconds (0 is the producer's clock).
+Event = tuple[bytes | None, bytes | None, int]
+MakeEvent = Callable[[int], Event]
+
+
+def good_event(number: int) -> Event:
+    """An event that every model can score; its id is `e<number>`, its key one of a thousand.
+
+    >>> good_event(1207)
+    (b'{"id":"e1207","x":0.7}', b'customer-207', 0)
+    """
+    return b'{"id":"e%d","x":0.%d}' % (number, number % 10), b"customer-%d" % (number % 1000), 0
+
+
+class Acknowledged:
+    """Events that the broker has, and when they were sent.
+
+    Attributes:
+        sent_ns: event → monotonic time of the call that sent it.
+        failed: what was refused; must stay empty where everything is to arrive.
+    """
+
+    def __init__(self) -> None:
+        self.sent_ns: dict[str, int] = {}
+        self.failed: list[KafkaError] = []
+
+    def on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        """The producer's callback."""
+        if error is not None:
+            self.failed.append(error)
+            return
+        waited_s = message.latency() or 0.0
+        source = f"{message.topic()}/{message.partition()}/{message.offset()}"
+        self.sent_ns[source] = time.monotonic_ns() - round(waited_s * 1e9)
+
+
+def producer_for(servers: str, acknowledged: Acknowledged) -> Producer:
+    """A producer that loses nothing while the broker is away for minutes."""
+    return Producer(
+        {
+            "bootstrap.servers": servers,
+            "enable.idempotence": True,
+            "linger.ms": 1,
+            "message.timeout.ms": 0,
+            "queue.buffering.max.messages": 2_000_000,
+            "queue.buffering.max.kbytes": 1_000_000,
+            "on_delivery": acknowledged.on_delivery,
+            **RECONNECTING,
+        }
+    )
+
+
+class Load(Background):
+    """Sends events at a steady rate until it is closed, in turn to each partition.
+
+    Args:
+        servers: the brokers.
+        topic: where to.
+        partitions: how many it has.
+        rate_per_s: how fast.
+        acknowledged: where to remember what arrived.
+        make: what to send.
+        first: the number of the first event.
+    """
+
+    def __init__(
+        self,
+        servers: str,
+        topic: str,
+        partitions: int,
+        rate_per_s: float,
+        acknowledged: Acknowledged,
+        make: MakeEvent = good_event,
+        first: int = 0,
+    ) -> None:
+        super().__init__("load")
+        self._topic, self._partitions = topic, partitions
+        self._rate_per_s = rate_per_s
+        self._make = make
+        self._acknowledged = acknowledged
+        self._producer = producer_for(servers, acknowledged)
+        self.number = first  # of the next event
+        self._thread.start()
+
+    def _run(self) -> None:
+        pace = Pace(self._rate_per_s, time.monotonic_ns())
+        while not self._stop.is_set():
+            for _ in range(pace.due(time.monotonic_ns())):
+                self._send()
+            self._producer.poll(0)
+            self._stop.wait(pace.wait_ns(time.monotonic_ns()) / 1e9)
+
+    def _send(self) -> None:
+        value, key, timestamp_ms = self._make(self.number)
+        self._producer.produce(
+            self._topic,
+            value=value,
+            key=key,
+            partition=self.number % self._partitions,
+            timestamp=timestamp_ms,
+        )
+        self.number += 1
+
+    def close(self) -> None:
+        """Send no more, and wait until the broker has everything.
+
+        Raises:
+            AssertionError: it has not within a generous time, or refused something.
+        """
+        super().close()
+        left = self._producer.flush(TIMEOUT_S)
+        if left or self._acknowledged.failed:
+            raise AssertionError(f"{left} not acknowledged, refused: {self._acknowledged.failed}")
+
+
+def ticks(every_s: float, seconds: float, stop: threading.Event | None = None) -> Iterator[int]:
+    """0, 1, 2 … at evenly spaced moments for some seconds; whoever is late is not hurried."""
+    stop = stop or threading.Event()
+    end_s = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < end_s and not stop.is_set():
+        yield number
+        number += 1
+        stop.wait(min(every_s, max(0.0, end_s - time.monotonic())))

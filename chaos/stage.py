@@ -1,0 +1,377 @@
+"""The system under test: real brokers, a real Redis, and every process of `ensemble up`.
+
+    with Stage(Plan(combiners=2)) as stage:
+        with stage.load(2000):
+            stage.kill("combiner-0")
+        print(stage.report())
+
+Everything is torn down at the end of the block, whatever fails.
+"""
+
+import os
+import signal
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from chaos.load import Acknowledged, Load, MakeEvent, good_event
+from chaos.plan import Plan, write_config
+from chaos.proxy import Proxy
+from chaos.reader import TIMEOUT_S, Reader, read_all, wait_for
+from chaos.verdict import Timing, Verdict, judge, rungs, timing
+from cli.configuration import load_settings
+from cli.supervisor import ChildStatus, Program, Supervisor
+from cli.up import command, create_topics, programs_of
+from streams.embedded import EmbeddedCluster, EmbeddedRedis
+from streams.embedded.broker import Listener
+from streams.embedded.child import LOOPBACK, free_ports
+
+ROOT = Path(__file__).parent.parent
+# Behind the deadline: what a commit, a fetch and a reader may take.
+SLACK_MS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What two readers saw: one that was there all the time, and one that read it all at the end.
+
+    Attributes:
+        events: how many the broker acknowledged.
+        scored, dead: first outcomes of each kind.
+        rungs: scores by fallback.
+        during, after: what is wrong, as each reader saw it.
+        timing: of the reader that was there.
+    """
+
+    events: int
+    scored: int
+    dead: int
+    rungs: Counter[str]
+    during: Verdict
+    after: Verdict
+    timing: Timing
+
+    @property
+    def clean(self) -> bool:
+        """Whether both readers saw exactly one outcome for each event, in order."""
+        return self.during.clean and self.after.clean
+
+    def __str__(self) -> str:
+        wrong = "0 lost, 0 duplicates" if self.clean else f"{self.during} / {self.after}"
+        return f"{self.events} events: {wrong}"
+
+
+class Stage(AbstractContextManager["Stage"]):
+    """Runs a plan.
+
+    Attributes:
+        plan: what runs.
+        settings: of the processes.
+        config: the file they read.
+        kafka: the brokers; `kafka.brokers[0].kill()` and the like.
+        cache: the Redis, or None.
+        servers: the brokers as the world outside sees them, without a proxy.
+        proxies: one for each broker, with `kafka_proxy`.
+        redis_proxy: with `redis_proxy`, else None.
+        supervisor: of all processes.
+        ended: every end of a process: its program, and its exit code.
+        reader: reads outcomes from the start on.
+        acknowledged: the events that the broker has.
+    """
+
+    def __init__(self, plan: Plan | None = None) -> None:
+        self.plan = plan or Plan()
+        self.acknowledged = Acknowledged()
+        self.proxies: list[Proxy] = []
+        self.redis_proxy: Proxy | None = None
+        self.cache: EmbeddedRedis | None = None
+        self.ended: list[tuple[str, int | None]] = []  # (program, exit code), in order
+        self.complaint = ""  # why a report did not wait for everything
+        self._sent = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._stack = stack
+            self._build()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    # -- building ----------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        enter = self._stack.enter_context
+        self.directory = Path(enter(tempfile.TemporaryDirectory(prefix="chaos-")))
+        through = self._start_kafka()
+        self.config = write_config(
+            self.plan, self.directory, through, self._start_redis(), free_ports(3)
+        )
+        self.settings = load_settings(self.config)
+        create_topics(self.settings)
+        topics = self.settings.topics
+        self.outputs = [topics.scored, topics.dead_letters]
+        self.reader = Reader(self.servers, self.outputs, self.plan.partitions, whole=False)
+        self._stack.callback(self.reader.close)
+        logs = self.directory / "logs"
+        logs.mkdir()
+        self._programs = [
+            self._prepared(program) for program in programs_of(self.settings, self.config, logs)
+        ]
+        self.supervisor = enter(Supervisor(self._programs, on_change=self._on_change))
+        # One that was stopped with SIGSTOP hears no SIGTERM.
+        self._stack.callback(self._resume_all)
+
+    def _start_kafka(self) -> str:
+        """Start brokers, with proxies before them if wanted; where the processes find them."""
+        plan = self.plan
+        listeners = []
+        if plan.kafka_proxy:
+            behind = free_ports(plan.brokers)
+            self.proxies = [self._stack.enter_context(Proxy(port, kafka=True)) for port in behind]
+            advertised = [proxy.port for proxy in self.proxies]
+            listeners = [Listener("PROXIED", behind, advertised)]
+        self.kafka = self._stack.enter_context(
+            EmbeddedCluster(
+                self.directory / "kafka",
+                plan.brokers,
+                properties=plan.broker_properties,
+                listeners=listeners,
+            )
+        )
+        self.servers = self.kafka.bootstrap_servers
+        if not plan.kafka_proxy:
+            return self.servers
+        return ",".join(f"{LOOPBACK}:{proxy.port}" for proxy in self.proxies)
+
+    def _start_redis(self) -> str:
+        if not self.plan.redis:
+            return "memory://"
+        self.cache = self._stack.enter_context(EmbeddedRedis(self.directory / "redis"))
+        if not self.plan.redis_proxy:
+            return self.cache.url
+        self.redis_proxy = self._stack.enter_context(Proxy(self.cache.port))
+        return f"redis://{LOOPBACK}:{self.redis_proxy.port}/0"
+
+    def _prepared(self, program: Program) -> Program:
+        """With this package on the path, and inside the wrapper where the plan says so."""
+        ours = program.command
+        if program.name in self.plan.wrapped:
+            start = len(command())
+            assert list(ours[:start]) == command(), "the command line of `ensemble` has changed"
+            wrapper = [ours[0], "-P", "-m", "chaos.wrapper", *self.plan.wrapped[program.name]]
+            ours = [*wrapper, "--", *ours[start:]]
+        return replace(program, command=ours, environment={"PYTHONPATH": str(ROOT)})
+
+    def _on_change(self, name: str, status: ChildStatus) -> None:
+        if status.state != "running" and status.pid is None:
+            self.ended.append((name, status.exit_code))
+
+    # -- processes ---------------------------------------------------------------------------
+
+    def names(self, role: str = "") -> list[str]:
+        """The programs whose names begin so: `worker`, `combiner`, `monitor`; or all."""
+        return [program.name for program in self._programs if program.name.startswith(role)]
+
+    def states(self) -> dict[str, ChildStatus]:
+        """Every process as the supervisor sees it."""
+        return self.supervisor.states()
+
+    def program(self, name: str) -> Program:
+        """How a process is started."""
+        return next(program for program in self._programs if program.name == name)
+
+    def pid(self, name: str) -> int:
+        """Its number; waits until it runs."""
+        self.await_running(name)
+        found = self.states()[name].pid
+        return found if found is not None else self.pid(name)
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Send a signal to a process, waiting for it to run; its number."""
+        pid = self.pid(name)
+        os.kill(pid, number)
+        return pid
+
+    def kill(self, name: str) -> int:
+        """SIGKILL; the supervisor starts it again."""
+        return self.signal(name, signal.SIGKILL)
+
+    def terminate(self, name: str) -> int:
+        """SIGTERM; the supervisor starts it again, as it was not the supervisor that asked."""
+        return self.signal(name, signal.SIGTERM)
+
+    def freeze(self, name: str) -> int:
+        """SIGSTOP."""
+        return self.signal(name, signal.SIGSTOP)
+
+    def thaw(self, pid: int) -> None:
+        """SIGCONT."""
+        os.kill(pid, signal.SIGCONT)
+
+    def restart(self, name: str) -> None:
+        """Stop it as `ensemble up` would, and start it again."""
+        self.supervisor.stop(name)
+        self.supervisor.start(name)
+
+    def await_running(self, name: str) -> None:
+        """Wait until the supervisor has it running."""
+        reached = self.supervisor.wait_for(lambda s: s[name].state == "running", TIMEOUT_S)
+        if not reached:
+            raise AssertionError(f"{name} does not run: {self.states()[name]}\n{self.log(name)}")
+
+    def await_end(self, name: str, pid: int, timeout_s: float = TIMEOUT_S) -> int | None:
+        """Wait until a process is gone and the supervisor has noticed; its exit code."""
+        reached = self.supervisor.wait_for(lambda s: s[name].pid != pid, timeout_s)
+        if not reached:
+            raise AssertionError(f"{name} ({pid}) is still there\n{self.log(name)}")
+        return self.states()[name].exit_code
+
+    def await_ready(self, *names: str) -> None:
+        """Wait until these processes, or all but the monitor, say that they work."""
+        for name in names or self.names("worker") + self.names("combiner"):
+            wait_for(lambda name=name: self.ready(name), lambda name=name: self.log(name))  # type: ignore[misc]
+
+    def ready(self, name: str) -> bool:
+        """Whether its page says that it works."""
+        try:
+            with urllib.request.urlopen(f"{self._page(name)}/readyz", timeout=1) as answer:  # noqa: S310 -- our own page
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def metric(self, name: str, line: str) -> float:
+        """The sum of a process's values whose names and labels begin so; 0 without any."""
+        with urllib.request.urlopen(f"{self._page(name)}/metrics", timeout=5) as answer:  # noqa: S310 -- as above
+            page = answer.read().decode()
+        return sum(
+            float(found.rpartition(" ")[2]) for found in page.splitlines() if found.startswith(line)
+        )
+
+    def _page(self, name: str) -> str:
+        ours = list(self.program(name).command)
+        return f"http://127.0.0.1:{ours[ours.index('--metrics-port') + 1]}"
+
+    def log(self, name: str, last: int = 4000) -> str:
+        """The end of its log."""
+        path = self.program(name).log_path
+        assert path is not None, "every program logs into a file here"
+        return path.read_text(errors="replace")[-last:] if path.exists() else ""
+
+    def rss_bytes(self, name: str) -> int:
+        """The memory of a process; 0 while it is not there."""
+        pid = self.states()[name].pid
+        try:
+            return int(psutil.Process(pid).memory_info().rss) if pid is not None else 0
+        except psutil.Error:
+            return 0
+
+    def _resume_all(self) -> None:
+        for status in self.states().values():
+            if status.pid is not None:
+                os.kill(status.pid, signal.SIGCONT)
+
+    # -- events and outcomes -----------------------------------------------------------------
+
+    @contextmanager
+    def load(self, rate_per_s: float, make: MakeEvent = good_event) -> Iterator[Load]:
+        """Send events at this rate within the block; all are acknowledged behind it."""
+        topic = self.settings.topics.inputs[0]
+        load = Load(
+            self.servers,
+            topic,
+            self.plan.partitions,
+            rate_per_s,
+            self.acknowledged,
+            make,
+            self._sent,
+        )
+        try:
+            yield load
+        finally:
+            load.close()
+            self._sent = load.number
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass: the length of a fault is not a condition that one could await."""
+        threading.Event().wait(seconds)
+
+    def await_flow(self, within_ms: float = 0, timeout_s: float = TIMEOUT_S) -> None:
+        """Wait until an outcome of an event sent from now on was read (in less than so long)."""
+        now_ns = time.monotonic_ns()
+        sent, limit_ns = self.acknowledged.sent_ns, within_ms * 1e6
+        seen = len(self.reader.outcomes)
+
+        def reached() -> bool:
+            nonlocal seen
+            fresh = self.reader.outcomes[seen:]
+            seen += len(fresh)
+            return any(
+                (at := sent.get(outcome.source, 0)) > now_ns
+                and (not limit_ns or outcome.read_ns - at < limit_ns)
+                for outcome in fresh
+            )
+
+        wait_for(reached, self._progress, timeout_s)
+
+    def await_outcomes(self, timeout_s: float = TIMEOUT_S) -> None:
+        """Wait until every acknowledged event has an outcome; for when no more are sent.
+
+        Raises:
+            AssertionError: some have none in time; says where.
+        """
+        wait_for(
+            lambda: self.acknowledged.sent_ns.keys() <= self.reader.sources,
+            self._progress,
+            timeout_s,
+        )
+
+    def _progress(self) -> str:
+        missing = sorted(self.acknowledged.sent_ns.keys() - self.reader.sources)
+        where = dict(Counter(source.rpartition("/")[0] for source in missing))
+        states = {name: status.state for name, status in self.states().items()}
+        logs = "\n".join(f"-- {name}\n{self.log(name, 1500)}" for name in self.names())
+        return (
+            f"{len(self.reader.outcomes)} outcomes of {len(self.acknowledged.sent_ns)} events; "
+            f"missing {where}, first {missing[:3]}; {states}\n{logs}"
+        )
+
+    def report(self, *, wait: Callable[[], None] | None = None) -> Report:
+        """Wait for what is on its way, and judge; an event that never comes is counted as lost."""
+        sent = self.acknowledged.sent_ns
+        try:
+            (wait or self.await_outcomes)()
+        except AssertionError as error:
+            self.complaint = str(error)
+        during = list(self.reader.outcomes)
+        after = read_all(self.servers, self.outputs, self.plan.partitions, whole=False)
+        first = {outcome.source: outcome for outcome in reversed(during)}
+        found = rungs(first.values())
+        dead = found.pop("dead letter", 0)
+        return Report(
+            len(sent),
+            found.total(),
+            dead,
+            found,
+            judge(sent.keys(), during),
+            judge(sent.keys(), after),
+            timing(sent, during, self.settings.combiner.deadline_ms + SLACK_MS),
+        )
