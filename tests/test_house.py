@@ -44,7 +44,7 @@ MODULES: dict[str, tuple[str, str]] = {
             "embedded/*"
         ),
     ),
-    "registry": ("manifest", "bundle"),
+    "registry": ("manifest certainty competence", "bundle"),
     "workers": (
         "batching scoring tracking protocol tensors inference",
         "adapters/* loading lane agents feed watchdog service",
@@ -52,7 +52,8 @@ MODULES: dict[str, tuple[str, str]] = {
     "combiner": (
         (
             "join answers settled window intake core decision encoding health fallback "
-            "calibration selection/* strategies/*"
+            "calibration calibrators/* subsets recalibration conformal confidence cascade "
+            "selection/* strategies/*"
         ),
         "service outbox health_report assembly process",
     ),
@@ -78,7 +79,7 @@ MODULES: dict[str, tuple[str, str]] = {
 PURE_IMPORTS = {
     *("abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "enum"),
     *("functools", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string"),
-    *("struct", "types", "typing", "zlib", "msgspec", "numpy"),
+    *("struct", "types", "typing", "zlib", "msgspec", "numpy", "base64", "binascii"),
 }
 # The standard library has some pure names in impure modules.
 PURE_NAMES = {"pathlib": {"PurePath", "PurePosixPath"}, "urllib.parse": {"quote"}}
