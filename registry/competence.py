@@ -46,7 +46,7 @@ class Competence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         labels: float64[V]: 0 and 1, places of classes, or values.
         means: float64[F], of the features in training, which put them on common scales.
         scales: float64[F], their standard deviations.
-        centres: float64[R, D], middles of the regions, where `combiner.selection.space` places them.
+        centres: float64[R, D], middles of the regions, in the space of `combiner.selection.space`.
         region_losses: float64[R, M], mean squared error in each region, of all training rows.
         products: float64[M, M], mean products of errors, of all training rows.
         disagreement: float64[M, M], share of training rows to which two members give different
