@@ -7,8 +7,8 @@ A real broker, five models, JSON events of 30 features; broker, producer and rea
 machine with what is measured. Throughput is from a backlog that lies there before any process
 starts, between the first tenth and the last score. Latency is from the call that sends an event to
 the moment its score was read, both on one clock, in a stream at a steady rate, after that backlog.
-CPU is of workers and combiner during the backlog, divided by its events; `models alone` is the CPU
-time of the same models on the same rows offline in batches of 2,000, in this same run.
+CPU is of workers and combiner over the same part of the backlog, per event; `models alone` is that
+of the same models on the same rows offline in batches of 2,000, in this same run.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pipelines.ours import Ours
+from benchmarks.pipelines.processes import Sample
 from benchmarks.pipelines.rig import DISTINCT_EVENTS, Arrivals, Rig, rig
 
 OFFLINE_BATCH = 2000
@@ -46,6 +47,21 @@ def models_alone_us(environment: Rig) -> float:
     return (time.process_time() - began) / (rounds * len(matrix)) * US_PER_S
 
 
+def report_cpu(arrivals: Arrivals, samples: list[Sample], alone_us: float) -> None:
+    """CPU an event cost each process, once all ran; and the models' part in it."""
+    began_ns, ended_ns, count = arrivals.steady()
+    times = [time_ns for time_ns, _ in samples]
+    total_us = 0.0
+    for name in samples[0][1]:
+        used_s = [usage[name].cpu_s for _, usage in samples]
+        began_s, ended_s = np.interp([began_ns, ended_ns], times, used_s)
+        each_us = (ended_s - began_s) / count * US_PER_S
+        total_us += each_us
+        memory_mb = max(usage[name].memory_mb for _, usage in samples)
+        print(f"  {name:12s} {each_us:6.1f} us CPU an event, {memory_mb:5.0f} MB")
+    print(f"  models alone {alone_us:6.1f} us, {alone_us / total_us:.2f} of these")
+
+
 def measure(environment: Rig, ours: Ours, options: argparse.Namespace, alone_us: float) -> None:
     """One delivery: backlog, then each rate."""
     config = ours.write(environment)
@@ -54,18 +70,10 @@ def measure(environment: Rig, ours: Ours, options: argparse.Namespace, alone_us:
     out = environment.directory / f"{ours.name}-arrivals.npz"
     with ours.running(environment, config) as running:
         backlog = environment.directory / f"{ours.name}-backlog.npz"
-        environment.reader(ours.scored, options.events, backlog).wait()
-        running.check()
-        usage = running.usage()
+        samples = running.usage_while(environment.reader(ours.scored, options.events, backlog))
         arrivals = Arrivals.load(backlog)
         print(f"{ours.delivery}: backlog {arrivals.throughput():,.0f} events/s")
-        used_us = 0.0
-        for name, used in usage.items():
-            each_us = used.cpu_s / options.events * US_PER_S
-            used_us += each_us
-            print(f"  {name:12s} {each_us:6.1f} us CPU an event (start included), "
-                  f"{used.memory_mb:5.0f} MB")  # fmt: skip
-        print(f"  models alone {alone_us:6.1f} us: {alone_us / used_us:.2f} of all CPU")
+        report_cpu(arrivals, samples, alone_us)
         first = options.events
         sent = []
         reader = environment.reader(ours.scored, total, out)

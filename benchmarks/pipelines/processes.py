@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import psutil
 from benchmarks.pipelines.rig import TIMEOUT_S
 
 BYTES_PER_MB = 1e6
+SAMPLE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,10 @@ class Usage:
 
     cpu_s: float
     memory_mb: float
+
+
+# Wall-clock nanoseconds, and the usage of each process by name.
+Sample = tuple[int, Mapping[str, Usage]]
 
 
 class Processes:
@@ -40,6 +46,17 @@ class Processes:
     def usage(self) -> Mapping[str, Usage]:
         """CPU and memory of each, with its children."""
         return {name: _usage(process.pid) for name, process in self._running.items()}
+
+    def usage_while(
+        self, other: "subprocess.Popen[bytes]"
+    ) -> list[tuple[int, Mapping[str, Usage]]]:
+        """What they have used, time and again until another process has ended."""
+        found = []
+        while other.poll() is None:
+            self.check()
+            found.append((time.time_ns(), self.usage()))
+            time.sleep(SAMPLE_S)
+        return found
 
     def check(self) -> None:
         """Raises RuntimeError when one has ended."""

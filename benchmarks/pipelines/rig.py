@@ -150,13 +150,18 @@ class Arrivals:
         with np.load(path) as file:
             return cls(file["ids"], file["arrived_ns"])
 
+    def steady(self) -> tuple[int, int, int]:
+        """From when to when, in nanoseconds, all but the first tenth arrived; and how many."""
+        arrived = np.sort(self.arrived_ns)
+        start = len(arrived) // 10
+        return int(arrived[start]), int(arrived[-1]), len(arrived) - start
+
     def throughput(self) -> float:
         """Events a second between the first tenth and the end: starting up is not in it."""
         if not len(self.arrived_ns):
             return 0.0
-        arrived = np.sort(self.arrived_ns)
-        start = len(arrived) // 10
-        return float((len(arrived) - start) / ((arrived[-1] - arrived[start]) / 1e9))
+        began_ns, ended_ns, count = self.steady()
+        return count / ((ended_ns - began_ns) / 1e9)
 
     def latencies_ms(self, sent: Path) -> NDArray[np.float64]:
         """float64[N]: from sending to reading, of those that a loader sent."""
