@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,11 @@ from streams.errors import BrokerError, CacheError, ConfigurationError, Ensemble
 if TYPE_CHECKING:
     from registry.bundle import LoadedBundle
     from streams.admin import TopicState
-    from streams.settings import Settings
+    from streams.settings import ModelSettings, Settings
 
 # A person waits; the scoring path would not.
 _CACHE_TIMEOUT_MS = 2000
-_BROKER_TIMEOUT_S = 5.0
+_BROKER_TIMEOUT_S = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,10 @@ def _bundle(settings: "Settings", config: Path) -> Iterator[Finding]:
     yield _judged("event mapping", "correct [event]", lambda: _mapping(settings, bundle))
     allow_user_modules(config)
     yield _judged("models", "correct [[models]], or train again", lambda: _models(settings, bundle))
+    for model in settings.models:
+        if model.remote is not None:
+            advice = "start its server, or correct `remote`; scores go on without it"
+            yield _judged(f"model {model.name}", advice, partial(_server, model, bundle))
     yield _judged("strategy", "correct [combiner]", lambda: _strategy(settings, bundle))
 
 
@@ -112,6 +117,17 @@ def _models(settings: "Settings", bundle: "LoadedBundle") -> str:
 
     models = load_models(settings.models, bundle)
     return f"{len(models)} loaded, and they answer as they did when they were trained"
+
+
+def _server(model: "ModelSettings", bundle: "LoadedBundle") -> str:
+    from streams.errors import ModelError
+    from workers.loading import load_model
+
+    assert model.remote is not None
+    problem = load_model(model, bundle).problem()  # type: ignore[attr-defined]
+    if problem:
+        raise ModelError(f"{model.remote.url}: {problem}")
+    return f"{model.remote.url}: ready, version {model.remote.version}"
 
 
 def _strategy(settings: "Settings", bundle: "LoadedBundle") -> str:

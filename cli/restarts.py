@@ -4,24 +4,29 @@ A child is like a lamp that went out. Mostly one switches it on again; if it goe
 one waits a little longer each time. If the street has no power (the broker is away), one keeps
 trying for as long as it takes. If the lamp itself burns out again and again, one stops before the
 wall catches fire. And if there is no lamp in the socket (a wrong configuration), trying is
-pointless.
+pointless. A door that does not open (Kafka refuses the password) is tried as often as a lamp: the
+caretaker may be on his way, but whoever rattles for ever is locked out.
 
     ended because of          restart after            given up
     the surroundings          0.2 s, 0.4 s … 10 s      never
     itself                    0.2 s, 0.4 s … 10 s      after `crashes` within the window:
                                                        quarantined
+    a model it hosts          0.2 s, 0.4 s … 10 s      never: the process leaves that model out
+    a refusal by Kafka        0.2 s, 0.4 s … 10 s      likewise: quarantined
     the user's configuration  -                        at once: failed
 
 The delay starts over when a child lived for `healthy_ns`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from streams.errors import EnsembleError
+from streams.errors import AccessError, EnsembleError
 
 NS_PER_S = 1_000_000_000
+# Tells a child how the one before it ended: its exit code, negative for a signal.
+PREDECESSOR_VARIABLE = "ENSEMBLE_PREDECESSOR_EXIT"
 
 Reason = Literal["surroundings", "itself", "user"]
 
@@ -73,18 +78,30 @@ def _tree(root: type[EnsembleError]) -> Iterator[type[EnsembleError]]:
 
 
 _RETRIABLE = {kind.exit_code: kind.retriable for kind in _tree(EnsembleError)}
+# Tried again a few times, as if it were the process's own fault.
+del _RETRIABLE[AccessError.exit_code]
 
 
 def reason_of(exit_code: int) -> Reason:
     """Whose fault an end was, by the exit codes of `streams.errors`; a signal is negative.
 
-    >>> reason_of(2), reason_of(5), reason_of(-9), reason_of(1)
-    ('user', 'surroundings', 'itself', 'itself')
+    >>> reason_of(2), reason_of(5), reason_of(-9), reason_of(1), reason_of(11)
+    ('user', 'surroundings', 'itself', 'itself', 'itself')
     """
     retriable = _RETRIABLE.get(exit_code)
     if retriable is None:
         return "itself"
     return "surroundings" if retriable else "user"
+
+
+def predecessor_exit(environment: Mapping[str, str]) -> int | None:
+    """What `PREDECESSOR_VARIABLE` says; None if no supervisor of ours has set it.
+
+    >>> predecessor_exit({"ENSEMBLE_PREDECESSOR_EXIT": "-11"}), predecessor_exit({})
+    (-11, None)
+    """
+    text = environment.get(PREDECESSOR_VARIABLE, "")
+    return int(text) if text.removeprefix("-").isdecimal() else None
 
 
 def delay_ns(policy: RestartPolicy, ends_in_a_row: int) -> int:
@@ -95,9 +112,18 @@ def delay_ns(policy: RestartPolicy, ends_in_a_row: int) -> int:
 
 
 def judge(
-    policy: RestartPolicy, history: History, exit_code: int, started_ns: int, ended_ns: int
+    policy: RestartPolicy,
+    history: History,
+    exit_code: int,
+    started_ns: int,
+    ended_ns: int,
+    *,
+    excused: bool = False,
 ) -> tuple[History, Decision]:
-    """What to do about a child that ended without being asked, and what to remember."""
+    """What to do about a child that ended without being asked, and what to remember.
+
+    One that is `excused` ended because of something that its successor will deal with.
+    """
     assert ended_ns >= started_ns, "ended before it was started"
     reason = reason_of(exit_code)
     if reason == "user":
@@ -105,7 +131,7 @@ def judge(
     lived_well = ended_ns - started_ns >= policy.healthy_ns
     ends = 1 if lived_well else history.ends_in_a_row + 1
     history = replace(history, ends_in_a_row=ends)
-    if reason == "itself":
+    if reason == "itself" and not excused:
         recent = [at for at in history.crashed_at_ns if ended_ns - at < policy.window_ns]
         history = replace(history, crashed_at_ns=(*recent, ended_ns))
         if len(history.crashed_at_ns) >= policy.crashes:

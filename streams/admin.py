@@ -8,6 +8,7 @@ from confluent_kafka import (
     ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -18,8 +19,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from streams.client import misconfigured, shared_properties, translated
-from streams.errors import BrokerError
+from streams.client import (
+    ANSWER_TIMEOUT_S,
+    Watch,
+    cluster_metadata,
+    misconfigured,
+    shared_properties,
+    translated,
+)
+from streams.errors import AccessError
 from streams.settings import KafkaSettings, TopicSettings
 
 # A broker that needs longer for an administrative answer is in trouble.
@@ -77,24 +85,36 @@ class TopicAdmin:
     """
 
     def __init__(self, kafka: KafkaSettings) -> None:
-        self._servers = kafka.bootstrap_servers
+        self._kafka = kafka
+        self._watch = Watch("administration")
+        properties = {**shared_properties(kafka), "error_cb": self._watch.on_error}
         try:
-            self._client = AdminClient(dict[str, Any](shared_properties(kafka)))
+            self._client = AdminClient(dict[str, Any](properties))
         except (KafkaException, ValueError, TypeError) as error:
             raise misconfigured(error) from error
 
-    def reach(self, timeout_s: float = TIMEOUT_S) -> int:
-        """The number of brokers. Raises BrokerError when none answers."""
+    def reach(self, timeout_s: float = ANSWER_TIMEOUT_S) -> int:
+        """The number of brokers.
+
+        Raises:
+            BrokerError: none answers.
+            AccessError: the cluster does not let this client in.
+        """
         return len(self._metadata(timeout_s).brokers)
 
-    def states(self, names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[str, TopicState]:
+    def states(
+        self, names: Iterable[str], timeout_s: float = ANSWER_TIMEOUT_S
+    ) -> dict[str, TopicState]:
         """Those of the named topics that exist.
 
         Raises:
-            BrokerError: the broker does not answer, or refuses.
+            BrokerError: the broker does not answer.
+            AccessError: it does not let this client in, or not see one of the topics.
         """
         found = self._metadata(timeout_s).topics
-        present = [name for name in dict.fromkeys(names) if name in found]
+        names = list(dict.fromkeys(names))
+        self.require_access([name for name in names if name not in found])
+        present = [name for name in names if name in found]
         configs = self._configs(present, timeout_s)
         return {
             name: TopicState(
@@ -108,6 +128,25 @@ class TopicAdmin:
             )
             for name in present
         }
+
+    def require_access(self, names: Sequence[str]) -> None:
+        """Make sure that topics which seem to be missing are not merely hidden from this client.
+
+        Raises:
+            AccessError: one is.
+        """
+        if not names:
+            return
+        answers = self._client.describe_topics(
+            TopicCollection(list(names)), request_timeout=ANSWER_TIMEOUT_S
+        )
+        for name, future in answers.items():
+            try:
+                future.result()
+            except KafkaException as error:
+                problem = translated(error, f"topic {name}")
+                if isinstance(problem, AccessError):
+                    raise problem from error
 
     def create(self, wanted: Sequence[WantedTopic], topics: TopicSettings) -> list[str]:
         """Create those that do not exist; the names of those made.
@@ -186,12 +225,7 @@ class TopicAdmin:
         return lag
 
     def _metadata(self, timeout_s: float) -> Any:
-        try:
-            return self._client.list_topics(timeout=timeout_s)
-        except KafkaException as error:
-            raise BrokerError(
-                f"no Kafka broker answers at {self._servers} within {timeout_s:g} s"
-            ) from error
+        return cluster_metadata(self._client, self._watch, self._kafka, timeout_s)
 
     def _configs(self, names: Sequence[str], timeout_s: float) -> dict[str, dict[str, Any]]:
         if not names:

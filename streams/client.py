@@ -5,12 +5,15 @@ names carry the product's promises (who a client is, when it commits) and are no
 """
 
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
 
-from streams.errors import BrokerError, ConfigurationError, FencedError
+from streams.errors import AccessError, BrokerError, ConfigurationError, FencedError
 from streams.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,8 @@ _SHARED: Properties = {
     "reconnect.backoff.ms": 20,
     "reconnect.backoff.max.ms": 500,
     "socket.nagle.disable": True,
+    # Partitions that were added are noticed after so long, and not after five minutes.
+    "topic.metadata.refresh.interval.ms": 10_000,
     # By default a client that has lost all brokers exchanges them for new ones, without any
     # pause, and may go on waiting for the old ones for ever: a producer with what it was about to
     # send, a transaction for the coordinator of its group.
@@ -68,7 +73,7 @@ _PASSING = frozenset(
         KafkaError.UNKNOWN_MEMBER_ID,
     }
 )
-# Refused credentials: the client would try them again for ever, and nobody would know.
+# The client would try refused credentials again for ever, and nobody would know.
 _REJECTED = frozenset(
     {
         KafkaError._AUTHENTICATION,  # noqa: SLF001
@@ -76,8 +81,16 @@ _REJECTED = frozenset(
         KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError.UNSUPPORTED_SASL_MECHANISM,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     }
 )
+# A first answer that takes longer is none: the error is there before anybody has lost patience.
+ANSWER_TIMEOUT_S = 6.0
+_NO_REASON = "no reason was given; a firewall, or another security.protocol?"
+# How often, meanwhile, the client is asked what it has found out.
+_LOOK_S = 1.0
 
 
 def shared_properties(kafka: KafkaSettings) -> Properties:
@@ -140,6 +153,8 @@ def translated(error: KafkaException | KafkaError, what: str) -> BrokerError:
         return BrokerError(f"{what}: {reason}")
     if _is_fenced(reason):
         return FencedError(f"{what}: {reason.str()}; another process has this slot")
+    if reason.code() in _REJECTED:
+        return AccessError(f"{what}: {reason.str()}")
     return BrokerError(f"{what}: {reason.str()}")
 
 
@@ -150,17 +165,24 @@ def _is_fenced(error: KafkaError) -> bool:
 
 
 class Watch:
-    """Listens to a client's background errors; `check` raises what will not pass."""
+    """Listens to a client's background errors; `check` raises what will not pass.
+
+    Attributes:
+        latest: the last error that may pass, in the client's words.
+    """
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._failure: BrokerError | None = None
+        self.latest = ""
 
     def on_error(self, error: KafkaError) -> None:
         """The client's `error_cb`; also for whatever else has no caller to raise to."""
         if error.fatal() or _is_fenced(error) or error.code() in _REJECTED:
             self.fail(translated(error, self._what))
         else:
+            if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 -- says nothing of why
+                self.latest = error.str()
             log.warning("%s: %s", self._what, error.str())
 
     def fail(self, failure: BrokerError) -> None:
@@ -171,3 +193,37 @@ class Watch:
         """Raise the failure, if there was one; it stays."""
         if self._failure is not None:
             raise self._failure
+
+
+def cluster_metadata(
+    client: Producer | AdminClient,
+    watch: Watch,
+    kafka: KafkaSettings,
+    timeout_s: float = ANSWER_TIMEOUT_S,
+) -> Any:
+    """Brokers and topics as the cluster tells them.
+
+    Args:
+        client: whom to ask; its `error_cb` is the watch's.
+        watch: hears why nobody answers.
+        kafka: where the cluster is.
+        timeout_s: how long to wait.
+
+    Raises:
+        BrokerError: nobody answers in time; says why, as far as it is known.
+        AccessError: the cluster does not let this client in.
+    """
+    give_up_s = time.monotonic() + timeout_s
+    while True:
+        left_s = give_up_s - time.monotonic()
+        try:
+            return client.list_topics(timeout=max(0.01, min(_LOOK_S, left_s)))
+        except KafkaException as error:
+            client.poll(0)
+            watch.check()
+            if left_s <= _LOOK_S or not is_passing(error.args[0]):
+                why = watch.latest or _NO_REASON
+                raise BrokerError(
+                    f"no Kafka broker answers at {kafka.bootstrap_servers} "
+                    f"within {timeout_s:g} s: {why}"
+                ) from error

@@ -7,9 +7,11 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streams.admin import TopicAdmin
 from streams.client import (
     Properties,
     Watch,
+    cluster_metadata,
     misconfigured,
     shared_properties,
     translated,
@@ -24,7 +26,6 @@ log = logging.getLogger(__name__)
 ANY_PARTITION = -1
 # How long a full queue may stay full before it counts as a broker that does not answer.
 QUEUE_FULL_TIMEOUT_S = 30.0
-REQUEST_TIMEOUT_S = 10.0
 _QUEUE_FULL_WAIT_S = 0.05
 _QUEUE_FULL = KafkaError._QUEUE_FULL  # noqa: SLF001 -- the client's own name for it
 
@@ -64,6 +65,7 @@ class Sink:
     """
 
     def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
         self._watch = Watch("producer")
         try:
             self._producer = Producer({**producer_config(kafka), "error_cb": self._watch.on_error})
@@ -75,13 +77,13 @@ class Sink:
 
         Raises:
             BrokerError: the broker does not answer, or lacks one of them.
+            AccessError: it does not let this client in, or not see one of them.
         """
-        try:
-            found = self._producer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-        except KafkaException as error:
-            raise translated(error, "no topics") from error
+        found = cluster_metadata(self._producer, self._watch, self._kafka).topics
         missing = [name for name in names if name not in found]
         if missing:
+            # Topics that this client may not see are left out of the list without a word.
+            TopicAdmin(self._kafka).require_access(missing)
             raise BrokerError(
                 f"topic {missing[0]} does not exist; make it with `ensemble topics create`"
             )
@@ -201,7 +203,10 @@ class Sink:
         Raises:
             BrokerError: a record was not delivered, or not within `timeout_s` seconds.
         """
-        left = self._producer.flush(timeout_s)
+        try:
+            left = self._producer.flush(timeout_s)
+        except KafkaException as error:
+            raise translated(error, "cannot produce") from error
         self._watch.check()
         if left:
             raise BrokerError(f"{left} records not acknowledged within {timeout_s:g} s")

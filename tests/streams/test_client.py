@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.app import credentials, make_app
 from streams.client import Watch, is_passing, translated
-from streams.errors import BrokerError, ConfigurationError, FencedError
+from streams.errors import AccessError, BrokerError, ConfigurationError, FencedError
 from streams.settings import KafkaSettings
 from streams.sink import Sink, producer_config
 from streams.source import Source, consumer_config
@@ -75,7 +75,9 @@ def test_an_unknown_property_is_a_mistake_in_the_configuration():
 def test_errors_are_translated_and_keep_their_text():
     denied = KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no"))
     assert str(translated(denied, "topic t")) == "topic t: no"
-    assert type(translated(denied, "x")) is BrokerError
+    assert type(translated(denied, "x")) is AccessError
+    refused = KafkaException(KafkaError(KafkaError.INVALID_CONFIG, "no"))
+    assert type(translated(refused, "x")) is BrokerError
     fenced = KafkaError(KafkaError.FENCED_INSTANCE_ID, "replaced")
     assert isinstance(translated(fenced, "x"), FencedError)
     assert str(translated(KafkaException("odd"), "x")) == "x: odd"
