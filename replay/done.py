@@ -6,15 +6,19 @@ behind it, as counts: open, done, open, done …
 
     offset 120, text "1:3,10,1,200"      123 to 132 and 134 to 333 are done as well
 
-The number before the colon is the form of the text.
+The number before the colon is the form of the text: 1 as above, 2 the same compressed, where it
+would be too long.
 """
 
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
 
+import msgspec
+
 # The broker takes 4,096 bytes (offset.metadata.max.bytes).
 MAX_TEXT = 4000
-_FORM = "1:"
+_PLAIN, _COMPRESSED = "1:", "2:"
 
 
 class Done:
@@ -34,11 +38,9 @@ class Done:
         [(123, 133)]
         """
         done = cls(offset)
-        if not text or not text.startswith(_FORM):
-            return done
         try:
-            counts = [int(part) for part in text.removeprefix(_FORM).split(",")]
-        except ValueError:
+            counts = _counts(text or "")
+        except (ValueError, zlib.error, msgspec.MsgspecError):
             return done
         at = offset
         for place, count in enumerate(counts):
@@ -81,4 +83,23 @@ class Done:
         for start, stop in self.ranges():
             counts += [start - at, stop - start]
             at = stop
-        return _FORM + ",".join(map(str, counts)) if counts else ""
+        if not counts:
+            return ""
+        text = ",".join(map(str, counts))
+        if len(text) + len(_PLAIN) <= MAX_TEXT:
+            return _PLAIN + text
+        # JSON spells bytes in base64.
+        packed = msgspec.json.encode(zlib.compress(text.encode(), 9))
+        return _COMPRESSED + packed[1:-1].decode()
+
+
+def _counts(text: str) -> list[int]:
+    """The counts in a text; none in one of another form. Raises what is wrong with it."""
+    form, rest = text[: len(_PLAIN)], text[len(_PLAIN) :]
+    if form == _COMPRESSED:
+        packed = msgspec.json.decode(msgspec.json.encode(rest), type=bytes)
+        rest = zlib.decompress(packed).decode()
+    elif form != _PLAIN:
+        return []
+    counts = [int(part) for part in rest.split(",")]
+    return counts if min(counts) >= 0 else []

@@ -218,7 +218,7 @@ class Desk:
                     f"{self._topic}/{partition}: too many letters were left out between those "
                     "sent again to remember which; send some of the older ones first"
                 )
-            positions.append(TopicPartition(self._topic, partition, done.low, text or None))
+            positions.append(TopicPartition(self._topic, partition, done.low, text))
         return positions
 
 
