@@ -52,7 +52,7 @@ MODULES: dict[str, tuple[str, str]] = {
     "combiner": (
         (
             "join answers settled window intake core decision encoding health fallback "
-            "calibration calibrators/* subsets recalibration conformal confidence cascade "
+            "calibration calibrators/* selections subsets recalibration conformal confidence cascade "
             "selection/* strategies/*"
         ),
         "service outbox health_report assembly process",

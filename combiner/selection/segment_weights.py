@@ -72,7 +72,7 @@ class HeaderValues:
 
     def __init__(self, header: str, values: Sequence[str]) -> None:
         self.count = len(values)
-        self.headers = (header,)
+        self.headers: tuple[str, ...] = (header,)
         self._values = np.array(values)
 
     def of(self, features: Floats, context: Context) -> Ints:
