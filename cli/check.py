@@ -121,11 +121,13 @@ def _models(settings: "Settings", bundle: "LoadedBundle") -> str:
 
 def _server(model: "ModelSettings", bundle: "LoadedBundle") -> str:
     from streams.errors import ModelError
+    from workers.adapters.open_inference import RemoteModel
     from workers.loading import load_model
 
+    found = load_model(model, bundle)
     assert model.remote is not None
-    problem = load_model(model, bundle).problem()  # type: ignore[attr-defined]
-    if problem:
+    assert isinstance(found, RemoteModel)
+    if problem := found.problem():
         raise ModelError(f"{model.remote.url}: {problem}")
     return f"{model.remote.url}: ready, version {model.remote.version}"
 

@@ -7,7 +7,8 @@ secrets come in: `ENSEMBLE__CACHE__URL_FILE`, `ENSEMBLE__KAFKA__PROPERTIES__SASL
 (`sasl.password`).
 
 Inside the file a Kafka property `"file:PATH"` is read from that file. Relative paths in the
-file are relative to it; `ensemble.bundle` as well.
+file are relative to it; `ensemble.bundle`, `worker.state_directory` and those of
+`remote` as well.
 """
 
 import json
@@ -32,7 +33,7 @@ from cli.mistakes import (
     unknown_key,
 )
 from streams.errors import ConfigurationError
-from streams.settings import Settings
+from streams.settings import ModelSettings, Settings
 
 PREFIX = "ENSEMBLE__"
 _FILE_SUFFIX = "_FILE"
@@ -65,7 +66,11 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
         raise mistakes_of(error, schema, str(path), overrides.origins) from None
     bundle = path.parent / settings.ensemble.bundle
     ensemble = settings.ensemble.model_copy(update={"bundle": str(bundle.resolve())})
-    return settings.model_copy(update={"ensemble": ensemble})
+    models = tuple(_with_absolute_paths(model, path.parent) for model in settings.models)
+    state = settings.worker.state_directory
+    folder = str((path.parent / state).resolve()) if state else ""
+    worker = settings.worker.model_copy(update={"state_directory": folder})
+    return settings.model_copy(update={"ensemble": ensemble, "models": models, "worker": worker})
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -192,6 +197,29 @@ def _resolve_files(document: dict[str, Any], path: Path) -> None:
                     mistakes.append((f"{path}: kafka.{name}.{key}", str(error)))
     if mistakes:
         raise MistakesError(mistakes)
+
+
+def _with_absolute_paths(model: ModelSettings, folder: Path) -> ModelSettings:
+    """The files of a model server from anywhere; their content is read where it is needed."""
+    remote = model.remote
+    if remote is None:
+        return model
+
+    def absolute(text: str) -> str:
+        return str((folder / text).resolve())
+
+    def place(text: str) -> str:
+        kind, _, rest = text.partition(":")
+        return f"{kind}:{absolute(rest)}" if kind == "file" else text
+
+    changes: dict[str, Any] = {
+        name: absolute(getattr(remote, name))
+        for name in ("ca", "certificate", "key")
+        if getattr(remote, name)
+    }
+    changes["headers"] = {name: place(value) for name, value in remote.headers.items()}
+    changes["token"] = place(remote.token) if remote.token else None
+    return model.model_copy(update={"remote": remote.model_copy(update=changes)})
 
 
 def _file_text(path: Path) -> str:

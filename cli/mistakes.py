@@ -24,6 +24,8 @@ _MAX_NAMES = 12
 # Regular expressions of the settings -> what they mean to a reader.
 _PATTERNS = {
     r"^[A-Za-z0-9._-]{1,200}$": "a name of letters, digits, `.`, `_` and `-`",
+    r"^(env|file):.+$": "`env:NAME` or `file:PATH`, where the value is",
+    r"^https?://[^\s]+$": "a URL that begins with http:// or https://",
 }
 _ARTICLES = {"string": "a text", "boolean": "true or false", "object": "a table"}
 
@@ -48,10 +50,15 @@ class SchemaTree:
         self.root = schema
 
     def resolve(self, node: Schema) -> Schema:
-        """The node itself, behind its references."""
-        while "$ref" in node:
-            node = self._definitions[node["$ref"].rpartition("/")[2]]
-        return node
+        """The node itself, behind its references; of a table that may be left out, the table."""
+        while True:
+            tables = [option for option in node.get("anyOf", ()) if "$ref" in option]
+            if "$ref" in node:
+                node = self._definitions[node["$ref"].rpartition("/")[2]]
+            elif tables:
+                [node] = tables
+            else:
+                return node
 
     def child(self, node: Schema, part: str | int) -> Schema | None:
         """What stands under a key or an index; None where nothing can."""
@@ -179,7 +186,8 @@ def unknown_key(key: str, node: Schema) -> str:
 
 def is_secret(place: Place, node: Schema) -> bool:
     """Whether a value must not be shown: marked so, or a property of the Kafka client."""
-    return bool(node.get("writeOnly")) or (place[:1] == ("kafka",) and len(place) > 2)
+    marked = any(option.get("writeOnly") for option in (node, *node.get("anyOf", ())))
+    return marked or (place[:1] == ("kafka",) and len(place) > 2)
 
 
 def shown(value: object, *, secret: bool = False) -> str:

@@ -33,13 +33,14 @@ def members_of(settings: Settings, manifest: Manifest) -> list[Member]:
     versions = {model.name: model.version for model in manifest.models}
     members = []
     for place, model in enumerate(settings.models):
-        if model.name not in versions and not model.callable and not model.external:
+        own = model.callable or model.external or model.remote
+        if model.name not in versions and not own:
             raise ConfigurationError(
                 f"models.{place}.name",
                 f"no model `{model.name}` in the bundle; expected one of {', '.join(versions)}, "
-                "or a `callable`, or `external = true`",
+                "or a `callable`, `remote`, or `external = true`",
             )
-        version = model.version or versions.get(model.name, "")
+        version = model.stated_version or versions.get(model.name, "")
         members.append(
             Member(model.name, version, model.minimum, model.maximum, reserve=model.reserve)
         )

@@ -13,6 +13,9 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveShare = Annotated[float, Field(gt=0.0, le=1.0)]
 Property = str | int | float | bool
+# What must not stand in the file: where it is, instead of what it is. Who errs may have written
+# the secret itself, so that it is not shown.
+Elsewhere = Annotated[str, Field(pattern=r"^(env|file):.+$", json_schema_extra={"writeOnly": True})]
 
 
 class Section(BaseModel):
@@ -33,9 +36,12 @@ class KafkaSettings(Section):
 
     `properties` go to every client, `consumer` and `producer` to those alone. A value of
     `file:PATH` is read from that file, so that a secret need not stand here.
+
+    `on_missing_offsets` is what to do when records behind the committed offset were deleted.
     """
 
     bootstrap_servers: str = "127.0.0.1:9092"
+    on_missing_offsets: Literal["stop", "earliest", "latest"] = "stop"
     properties: dict[str, Property] = {}
     consumer: dict[str, Property] = {}
     producer: dict[str, Property] = {}
@@ -84,11 +90,50 @@ class EventSettings(Section):
     features: dict[str, FeatureMapping] = {}
 
 
+class RemoteSettings(Section):
+    """`[models.remote]`: where a model server is, and how it wants to be asked.
+
+    `token` and the values of `headers` are `env:NAME` or `file:PATH`. With `layout = "columns"`
+    each feature is a tensor of its own name, and `input` has no use.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    model: Annotated[str, Field(min_length=1)]
+    version: Annotated[str, Field(min_length=1)]
+    layout: Literal["matrix", "columns"] = "matrix"
+    input: Annotated[str, Field(min_length=1)] = "input-0"
+    output: str = ""
+    datatype: Literal["FP32", "FP64"] = "FP32"
+    missing: Literal["null", "nan"] | float = "null"
+    parameters: dict[str, Property] = {}
+    timeout_ms: Positive = 1000
+    max_rows: Annotated[int, Field(gt=0, le=20_000)] = 500
+    connections: Annotated[int, Field(gt=0, le=64)] = 4
+    token: Elsewhere | None = None
+    headers: dict[str, Elsewhere] = {}
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+    @model_validator(mode="after")
+    def _tls_fits(self) -> "RemoteSettings":
+        if self.key and not self.certificate:
+            raise ValueError("`key` without `certificate`; expected both")
+        if (self.ca or self.certificate) and not self.url.startswith("https:"):
+            raise ValueError("`ca` and `certificate` need a `url` that begins with https:")
+        return self
+
+    def longest_ms(self, rows: int) -> int:
+        """How long asking about so many rows can take at most."""
+        requests = -(-rows // self.max_rows)
+        return -(-requests // self.connections) * self.timeout_ms
+
+
 class ModelSettings(Section):
     """`[[models]]`: one member of the ensemble.
 
     A model of the bundle is named as there; any other needs `callable = "module:function"`, a
-    function from a float64[N, F] matrix to float64[N], and a `version`.
+    function from a float64[N, F] matrix to float64[N], and a `version`; or a server (`remote`).
     """
 
     name: Name
@@ -100,11 +145,21 @@ class ModelSettings(Section):
     maximum: float | None = 1.0
     cache_predictions: bool = False
     external: bool = False
+    remote: RemoteSettings | None = None
+
+    @property
+    def stated_version(self) -> str:
+        """The version that answers must have; empty for that of the bundle."""
+        return self.remote.version if self.remote else self.version
 
     @model_validator(mode="after")
     def _one_kind(self) -> "ModelSettings":
-        if self.callable and self.external:
-            raise ValueError("both `callable` and `external`; expected at most one of them")
+        kinds = {"callable": self.callable, "external": self.external, "remote": self.remote}
+        chosen = [f"`{kind}`" for kind, value in kinds.items() if value]
+        if len(chosen) > 1:
+            raise ValueError(f"both {' and '.join(chosen)}; expected at most one of them")
+        if self.remote and self.version:
+            raise ValueError("`version` beside `remote`; expected it inside `remote` alone")
         if self.callable and not self.version:
             raise ValueError("`callable` without `version`; expected the version of its code")
         low, high = self.minimum, self.maximum
@@ -130,6 +185,9 @@ class WorkerTuning(Section):
     pace_ms: Annotated[int, Field(ge=0, le=1000)] = 4
     hang_ms: Positive = 10_000
     threads_per_model: Positive = 1
+    max_memory_mb: Positive | None = None
+    max_address_space_mb: Positive | None = None
+    state_directory: str = ""
 
 
 class CombinerSettings(Section):
@@ -246,4 +304,16 @@ class Settings(Section):
             )
         if all(model.reserve for model in self.models):
             raise ValueError("models: all are reserves; expected at least one member")
+        return self
+
+    @model_validator(mode="after")
+    def _remote_is_no_hang(self) -> "Settings":
+        for model in self.models:
+            longest_ms = model.remote.longest_ms(self.worker.max_batch) if model.remote else 0
+            if longest_ms >= self.worker.hang_ms:
+                raise ValueError(
+                    f"models: the remote `{model.name}` may take {longest_ms} ms for a batch, and "
+                    f"worker.hang_ms is {self.worker.hang_ms}; expected a shorter `timeout_ms`, "
+                    "more `max_rows`, or more `connections`"
+                )
         return self

@@ -22,7 +22,13 @@ from cli.main import app
 from streams import errors
 from streams.frames import FrameError, decode_frame
 from streams.records import ControlRecord, Headers, HealthRecord, ModelState, ScoredRecord
-from streams.settings import FeatureMapping, ModelSettings, Settings, WorkerSettings
+from streams.settings import (
+    FeatureMapping,
+    ModelSettings,
+    RemoteSettings,
+    Settings,
+    WorkerSettings,
+)
 from streams.signals import CATALOGUE
 from tests.test_house import LAYERS, tracked_files
 
@@ -193,12 +199,13 @@ def check_layers(_page: str, text: str) -> Iterator[str]:
 def sections_of_settings() -> dict[str, type[BaseModel]]:
     """Heading → the model of its table."""
     lists = {"[[models]]": ModelSettings, "[[workers]]": WorkerSettings}
-    found: dict[str, type[BaseModel]] = {**lists, "[event.features.NAME]": FeatureMapping}
+    tables = {"[event.features.NAME]": FeatureMapping, "[models.remote]": RemoteSettings}
+    found: dict[str, type[BaseModel]] = {**lists, **tables}
     for name, field in Settings.model_fields.items():
         if get_origin(field.annotation) is not tuple:
             assert isinstance(field.annotation, type)
             found[f"[{name}]"] = field.annotation
-    assert len(found) == len(Settings.model_fields) + 1
+    assert len(found) == len(Settings.model_fields) + len(tables)
     return found
 
 

@@ -1,9 +1,11 @@
 """From settings and a bundle to models that answer as they did when they were trained."""
 
 import importlib
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
+import msgspec
 import numpy as np
 
 from registry.bundle import LoadedBundle, read_artefact
@@ -18,6 +20,7 @@ ADAPTERS = {
     "xgboost": "workers.adapters.xgboost",
     "lightgbm": "workers.adapters.lightgbm",
     "onnx": "workers.adapters.onnx",
+    "open-inference": "workers.adapters.open_inference",
     "callable": "workers.adapters.callable",
 }
 # Libraries that are installed only when asked for, and what to ask for.
@@ -27,6 +30,8 @@ EXTRAS = {"onnxruntime": "onnx", "httpx": "remote"}
 GOLDEN_TOLERANCE = 1e-6
 # A lone event, a few, and the largest micro-batch by default: libraries allocate for each anew.
 WARM_UP_ROWS = (1, 10, 2000)
+# A model that takes longer gains little by it.
+WARM_UP_S = 1.0
 
 
 class Adapter(Protocol):
@@ -75,7 +80,7 @@ def load_models(
 
 
 def load_model(settings: ModelSettings, bundle: LoadedBundle | None, threads: int = 1) -> Model:
-    """Load one model: a function if the settings name one, else the bundle's of that name.
+    """Load one model: a function or a server if the settings name one, else the bundle's.
 
     Args:
         settings: the model's table in the configuration.
@@ -96,10 +101,13 @@ def load_model(settings: ModelSettings, bundle: LoadedBundle | None, threads: in
     if settings.callable:
         function = settings.callable.encode()
         return adapter_for("callable").load(function, version=settings.version, **common)
+    if settings.remote:
+        return _remote_model(settings, bundle, common)
     entry = bundle.manifest.model(settings.name) if bundle else None
     if bundle is None or entry is None:
         known = [model.name for model in bundle.manifest.models] if bundle else []
-        expected = f"one of {', '.join(known)}, or a `callable`" if known else "a `callable`"
+        own = "a `callable` or `remote`"
+        expected = f"one of {', '.join(known)}, or {own}" if known else own
         raise ConfigurationError(
             f"models.{settings.name}", f"no such model in the bundle; expected {expected}"
         )
@@ -131,11 +139,30 @@ def missing_library(model: str, error: ImportError) -> BundleError:
 
 def warm(model: Model, columns: int) -> None:
     """Have a model answer once for each usual size of batch, so that no event pays for it."""
+    begun_s = time.monotonic()
     for rows in WARM_UP_ROWS:
+        if time.monotonic() - begun_s > WARM_UP_S:
+            return
         try:
             model.predict(np.zeros((rows, columns)))
-        except Exception:  # noqa: BLE001 - a model that refuses zeros is judged on real rows
+        except (Exception, SystemExit):  # noqa: BLE001 - it is judged on real rows
             return
+
+
+def _remote_model(
+    settings: ModelSettings, bundle: LoadedBundle | None, common: dict[str, Any]
+) -> Model:
+    assert settings.remote is not None
+    features = bundle.manifest.schema.names if bundle else ()
+    described = msgspec.json.encode(
+        {"server": settings.remote.model_dump(mode="json"), "features": features}
+    )
+    try:
+        return adapter_for("open-inference").load(
+            described, version=settings.stated_version, **common
+        )
+    except ImportError as error:
+        raise missing_library(settings.name, error) from error
 
 
 def _check_golden(model: Model, entry: ModelEntry, manifest: Manifest) -> None:

@@ -6,6 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+class UnavailableError(Exception):
+    """A model cannot be asked at present, whatever the rows are; the message is the reason.
+
+    Raised by `predict`, it refuses the whole call, and nobody asks again row by row.
+    """
+
+
 class Model(Protocol):
     """Anything that turns a batch of feature rows into one score per row.
 

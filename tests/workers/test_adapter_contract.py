@@ -11,6 +11,7 @@ import workers.adapters
 from lab.members import MEMBERS, one_thread
 from streams.errors import EnsembleError
 from streams.features import Feature, FeatureSchema
+from tests.workers.inference_server import shared_server
 from workers.loading import ADAPTERS
 
 SCHEMA = FeatureSchema(
@@ -91,12 +92,31 @@ def a_graph():
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def a_server(layout: str):
+    """`a_function` in another process, over TCP."""
+    from streams.settings import RemoteSettings
+    from workers.adapters.open_inference import Remote
+
+    server = RemoteSettings(
+        url=shared_server().url,
+        model="sums",
+        version="1",
+        layout=layout,
+        datatype="FP64",
+        max_rows=300,
+        timeout_ms=20_000,
+    )
+    return Remote(server=server, features=SCHEMA.names)
+
+
 def make(adapter: str, case: str):
     """A fitted estimator, and the function that gives its own answers."""
     if adapter == "callable":
         return a_function, a_function
     if adapter == "onnx":
         return a_graph(), a_function
+    if adapter == "open_inference":
+        return a_server(case), a_function
     matrix = make_matrix(1)
     with one_thread():
         if case in MEMBERS:
@@ -111,6 +131,7 @@ CASES = {
     "callable": ["function"],
     "lightgbm": ["lightgbm"],
     "onnx": ["graph"],
+    "open_inference": ["matrix", "columns"],
     "scikit_learn": [
         "logistic_regression",
         "neural_network",
@@ -145,8 +166,8 @@ def subject(request):
     return Subject(*request.param)
 
 
-def test_all_five_adapters_are_found_and_have_cases_and_a_format() -> None:
-    assert len(FOUND) == 5
+def test_all_six_adapters_are_found_and_have_cases_and_a_format() -> None:
+    assert len(FOUND) == 6
     assert sorted(CASES) == FOUND
     assert sorted(ADAPTERS.values()) == [f"workers.adapters.{name}" for name in FOUND]
 
