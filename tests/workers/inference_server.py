@@ -88,6 +88,7 @@ class Handler(BaseHTTPRequestHandler):
     # Seconds an idle connection is kept.
     timeout = 30
     release = threading.Event()
+    refusal = 400
 
     def do_GET(self):
         parts = self.path.strip("/").split("/")
@@ -144,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
 
     def as_broken(self, good, request):
-        self.say(500, {"error": "out of\nmemory"})
+        self.say(503, {"error": "out of\nmemory"})
 
     def as_page(self, good, request):
         self.say(200, b"<html>Welcome</html>", "text/html")
@@ -196,9 +197,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def as_picky(self, good, request):
         if any(POISON in row for row in rows_of(request["inputs"])):
-            self.say(400, {"error": "not this one"})
+            self.say(self.refusal, {"error": "not this one"})
         else:
             self.say(200, good)
+
+    def as_picky_inside(self, good, request):
+        self.refusal = 500
+        self.as_picky(good, request)
 
     def as_refuses_all(self, good, request):
         self.say(400, {"error": "unexpected datatype"})

@@ -116,7 +116,7 @@ def test_a_row_without_a_score_is_refused_alone() -> None:
 # -- what goes wrong -----------------------------------------------------------------------------
 
 WRONG = {
-    "broken": "HTTP 500: out of memory",
+    "broken": "HTTP 503: out of memory",
     "page": "no response of the protocol: ",
     "cut-short": "no response of the protocol: ",
     "hangs-up": "the connection broke: Server disconnected without sending a response.",
@@ -186,11 +186,12 @@ def test_an_endless_answer_is_not_read_to_its_end(monkeypatch) -> None:
 # -- single rows ---------------------------------------------------------------------------------
 
 
-def test_a_row_that_the_server_refuses_is_found() -> None:
+@pytest.mark.parametrize(("name", "status"), [("picky", 400), ("picky-inside", 500)])
+def test_a_row_that_the_server_refuses_is_found(name: str, status: int) -> None:
     rows = ROWS.copy()
     rows[13, 2] = POISON
-    scores = judged(model("picky"), rows)
-    assert scores.refusals == {13: "raised RequestError: HTTP 400: not this one"}
+    scores = judged(model(name), rows)
+    assert scores.refusals == {13: f"raised RequestError: HTTP {status}: not this one"}
     np.testing.assert_allclose(np.delete(scores.values, 13), np.delete(EXPECTED, 13))
 
 
@@ -220,7 +221,7 @@ def test_a_server_that_fails_is_left_alone_for_a_while() -> None:
         with pytest.raises(UnavailableError):
             asked.predict(ROWS)
     assert shared_server().seen()["requests"]["broken"] - before == FAILURES
-    with pytest.raises(UnavailableError, match="not asked, 3 requests in a row failed: HTTP 500"):
+    with pytest.raises(UnavailableError, match="not asked, 3 requests in a row failed: HTTP 503"):
         asked.predict(ROWS)
     clock.now_ns += COOL_DOWN_MS * NS_PER_MS
     for _ in range(2):

@@ -3,9 +3,9 @@
 A batch goes out in requests of at most `max_rows` rows, several at a time, over connections that
 are kept. What has nothing to do with the rows (no connection, no answer in time, an overloaded
 server, an answer that is none) refuses the batch at once, and after `FAILURES` of these in a row
-the server is left alone for a while. What the server says against a request (400, 413, 422) may be
-the fault of single rows, so the request is tried again in halves, as with any other model, unless
-the server has refused everything lately.
+the server is left alone for a while. What the server says against a request (400, 413, 422, 500)
+may be the fault of single rows, so the request is tried again in halves, as with any other model,
+unless the server has refused everything lately.
 
 Secrets are read from the environment or from files, and again when the server no longer takes them.
 """
@@ -48,8 +48,8 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _KEEP_IDLE_S = 2.0
 # What a request may need beyond its time to say itself why it failed.
 _SLACK_S = 0.05
-# What the content of a request can be the reason of.
-_ABOUT_THE_ROWS = frozenset({400, 413, 422})
+# What the content of a request can be the reason of; some servers say 500 when a model raises.
+_ABOUT_THE_ROWS = frozenset({400, 413, 422, 500})
 _ABOUT_US = frozenset({401, 403})
 
 
