@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from combiner.confidence import classes_of
 from combiner.conformal import (
     PredictionIntervals,
     PredictionSets,
     chances,
-    classes_of,
     label_scores,
     quantile_of,
 )
