@@ -24,8 +24,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-# Rows to learn from, rows to score, bool[T, M] present → float64[T, K].
-Combine = Callable[[Ints, Ints, Bools], Floats]
+# Rows to score and bool[T, M] present → float64[T, K].
+Score = Callable[[Ints, Bools], Floats]
+# Rows to learn from → what scores other rows.
+Learn = Callable[[Ints], Score]
 
 # Beyond the members for all subsets, so many subsets stand for all of one size.
 SUBSETS_OF_A_SIZE = 20
@@ -55,7 +57,7 @@ def subsets(members: int, seed: int) -> dict[str, list[Bools]]:
 
 
 def cross_combined(
-    combine: Combine, rows: int, keys: Mapping[str, list[Bools]], *, folds: int, seed: int
+    learn: Learn, rows: int, keys: Mapping[str, list[Bools]], *, folds: int, seed: int
 ) -> dict[str, tuple[Floats, Bools]]:
     """Key → float64[N, K] scores, each row's made without its fold, and bool[N, M], by whom.
 
@@ -70,9 +72,9 @@ def cross_combined(
     parts: dict[str, list[Floats]] = {key: [] for key in keys}
     tests = [everything[fold == number] for number in range(folds)]
     for number, test in enumerate(tests):
-        learn = everything[fold != number]
+        score = learn(everything[fold != number])
         for key in keys:
-            parts[key].append(combine(learn, test, present[key][test]))
+            parts[key].append(score(test, present[key][test]))
     back = np.argsort(np.concatenate(tests))
     return {key: (np.concatenate(parts[key])[back], present[key]) for key in keys}
 

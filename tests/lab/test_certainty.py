@@ -31,7 +31,7 @@ def mean_of(answers: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 def fitted(answers: np.ndarray, labels: np.ndarray, options: CertaintyOptions):
     combined = cross_combined(
-        lambda _, test, present: mean_of(answers[test], present),
+        lambda _: lambda test, present: mean_of(answers[test], present),
         len(labels),
         subsets(3, 0),
         folds=3,
@@ -43,13 +43,16 @@ def fitted(answers: np.ndarray, labels: np.ndarray, options: CertaintyOptions):
 def test_no_row_is_scored_by_what_learned_from_it() -> None:
     seen: list[set[int]] = []
 
-    def combine(learn, test, present):
-        assert not set(learn.tolist()) & set(test.tolist())
-        assert len(learn) + len(test) == 50
-        seen.append(set(test.tolist()))
-        return test[:, None] * 1.0
+    def learn(rows):
+        def score(test, present):
+            assert not set(rows.tolist()) & set(test.tolist())
+            assert len(rows) + len(test) == 50
+            seen.append(set(test.tolist()))
+            return test[:, None] * 1.0
 
-    combined = cross_combined(combine, 50, {"1": [np.array([True])]}, folds=4, seed=1)
+        return score
+
+    combined = cross_combined(learn, 50, {"1": [np.array([True])]}, folds=4, seed=1)
     assert sorted(row for part in seen for row in part) == list(range(50))
     np.testing.assert_array_equal(combined["1"][0][:, 0], np.arange(50))
 
