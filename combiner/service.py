@@ -51,6 +51,19 @@ _DRAIN_S = 5.0
 _SECONDS_PER_NS = 1e-9
 
 
+def rewind_wait_s(in_a_row: int) -> float:
+    """How long to wait before going back once more without having published anything.
+
+    Most reasons are gone at once; a cause that stays must not keep the machine busy.
+
+    >>> [rewind_wait_s(times) for times in (0, 1, 2, 3, 6, 100)]
+    [0.0, 0.1, 0.2, 0.4, 3.2, 5.0]
+    """
+    if not in_a_row:
+        return 0.0
+    return min(0.1 * 2.0 ** min(in_a_row - 1, 30), 5.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who this combiner is: its slot, and the names that follow from it."""
@@ -102,6 +115,7 @@ class CombinerService:
         self._paused: set[Place] = set()
         self._dead_letter_bytes: int | None = None
         self._group_metadata: object = None
+        self._rewinds = 0  # since something was published
         self._reported_ns = self._committed_ns = clock.monotonic_ns()
         self._source = Source(
             settings.kafka,
@@ -110,20 +124,28 @@ class CombinerService:
             topics=[*settings.topics.inputs, settings.topics.predictions],
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+            on_missing=lambda topic, n: metrics.counter(signals.MISSING_RECORDS, topic).inc(n),
         )
         self._health_sink = Sink(settings.kafka)
         self._reporter = HealthReporter(
             self._health_sink, settings.topics.health, slot, metrics, clock
         )
-        topics = settings.topics
-        self._health_sink.require_partitions(
+        self._check_topics()
+        self._outbox = self._new_outbox()
+
+    # -- construction ------------------------------------------------------------------------
+
+    def _check_topics(self) -> None:
+        """Partitions may be added at any time, and then to all topics alike."""
+        topics = self._settings.topics
+        counts = self._health_sink.require_partitions(
             topics.predictions,
             same=[*topics.inputs, topics.scored],
             others=[topics.dead_letters, topics.health],
         )
-        self._outbox = self._new_outbox()
-
-    # -- construction ------------------------------------------------------------------------
+        for name, count in counts.items():
+            self._metrics.gauge(signals.PARTITIONS, name).set(count)
 
     def _new_core(self) -> Combiner:
         return combiner_of(
@@ -165,7 +187,7 @@ class CombinerService:
                 try:
                     fetched = self._turn()
                 except RewindError as error:
-                    self._rewind(error)
+                    self._rewind(error, stop)
                 else:
                     # What comes in a stream is cheaper in handfuls; what comes alone never waits.
                     if 0 < fetched < _FETCH_RECORDS:
@@ -247,6 +269,7 @@ class CombinerService:
 
     def _on_published(self, outputs: Sequence[Output], took_s: float) -> None:
         """On the outbox's thread."""
+        self._rewinds = 0
         self._metrics.histogram(signals.COMMIT_SECONDS).observe(took_s)
         name = self._settings.ensemble.name
         latest = dict(entry for output in outputs for entry in output.latest)
@@ -307,6 +330,7 @@ class CombinerService:
     def _on_assign(self, partitions: Sequence[TopicPartition]) -> None:
         self._group_metadata = None
         self._paused.clear()
+        self._check_topics()
         predictions = self._settings.topics.predictions
         for partition in partitions:
             place = (partition.topic, partition.partition)
@@ -326,10 +350,22 @@ class CombinerService:
         for partition in partitions:
             self._core.close((partition.topic, partition.partition))
 
-    def _rewind(self, error: RewindError) -> None:
+    def _on_lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """Somebody else may have them already: nothing of what was decided here may count."""
+        self._outbox.abandon()
+        for partition in partitions:
+            self._core.close((partition.topic, partition.partition))
+
+    def _rewind(self, error: RewindError, stop: threading.Event) -> None:
         """Forget everything since the last commit, and read it again under a new producer."""
-        log.warning("going back to the committed offsets: %s", error)
+        self._metrics.counter(signals.REWINDS).inc()
+        wait_s = rewind_wait_s(self._rewinds)
+        self._rewinds += 1
+        log.warning("going back to the committed offsets in %g s: %s", wait_s, error)
+        stop.wait(wait_s)
         if self._outbox.too_large:
+            if self._dead_letter_bytes is not None:
+                raise BrokerError(f"{error}; raise max.message.bytes of the topic") from error
             self._dead_letter_bytes = SMALL_RECORD_BYTES
         self._outbox.close(_DRAIN_S)
         # First the new producer: until it is there, the old one's commit may still arrive and

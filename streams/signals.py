@@ -38,6 +38,15 @@ PREDICTIONS = Signal(
 REFUSALS = Signal(
     "ensemble_refusals_total", "counter", "Events a model refused, by reason", ("model", "reason")
 )
+MODEL_CRASHES = Signal(
+    "ensemble_model_crashes_total", "counter", "Ends of its process by a model", ("model",)
+)
+MODEL_QUARANTINED = Signal(
+    "ensemble_model_quarantined", "gauge", "1 while a model is left out", ("model",)
+)
+RECYCLES = Signal(
+    "ensemble_worker_recycles_total", "counter", "Fresh starts asked for", ("worker",)
+)
 BATCH_ROWS = Signal(
     "ensemble_batch_rows", "histogram", "Rows of a micro-batch", ("model",), BATCH_BUCKETS
 )
@@ -53,7 +62,14 @@ CACHE_LOOKUPS = Signal(
 )
 CACHE_OPEN = Signal("ensemble_cache_breaker_open", "gauge", "1 while bypassed", ("cache",))
 
+# Workers and combiners
+MISSING_RECORDS = Signal(
+    "ensemble_missing_records_total", "counter", "Records deleted before they were read", ("topic",)
+)
+PARTITIONS = Signal("ensemble_topic_partitions", "gauge", "Partitions of a topic", ("topic",))
+
 # Combiner
+REWINDS = Signal("ensemble_rewinds_total", "counter", "Returns to the committed offsets")
 EVENTS_SEEN = Signal("ensemble_events_total", "counter", "Events read by the combiner")
 SCORED = Signal("ensemble_scored_total", "counter", "Scores published", ("fallback",))
 DEAD_LETTERS = Signal("ensemble_dead_letters_total", "counter", "Dead letters", ("error",))

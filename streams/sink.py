@@ -91,10 +91,11 @@ class Sink:
 
     def require_partitions(
         self, topic: str, *, same: Sequence[str], others: Sequence[str] = ()
-    ) -> None:
+    ) -> dict[str, int]:
         """Make sure that topics exist, and that those of `same` have as many partitions as `topic`.
 
-        What belongs to an event goes to the partition of the event's number.
+        What belongs to an event goes to the partition of the event's number. Returns how many
+        partitions each topic has.
 
         Raises:
             BrokerError: a topic is missing, or has another number of partitions.
@@ -106,6 +107,7 @@ class Sink:
                     f"topic {name} has {counts[name]} partitions and {topic} has "
                     f"{counts[topic]}; expected equal numbers"
                 )
+        return counts
 
     def produce(
         self,

@@ -4,7 +4,16 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from streams.client import (
     Properties,
@@ -15,13 +24,13 @@ from streams.client import (
     translated,
     user_properties,
 )
-from streams.errors import BrokerError
+from streams.errors import BrokerError, MissingRecordsError
 from streams.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
 
-Place = tuple[str, int]
 OnPartitions = Callable[[Sequence[TopicPartition]], None]
+OnMissing = Callable[[str, int], None]
 
 # Longer than a broker's restart; beyond it the process starts afresh, with a new connection.
 REQUEST_TIMEOUT_S = 10.0
@@ -46,6 +55,9 @@ _DEFAULTS: Properties = {
     "queued.min.messages": 50_000,
     "queued.max.messages.kbytes": 65_536,
 }
+# Values of `auto.offset.reset`, which here is for partitions that were never committed.
+_AT_THE_END = frozenset({"latest", "end", "largest"})
+_NOWHERE = frozenset({"error", "none"})
 # What the new group protocol leaves to the broker, and objects to.
 _CLASSIC_ONLY = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
 
@@ -86,8 +98,11 @@ class Source:
         topics: what to subscribe to; all of them must exist.
         instance: see `consumer_config`.
         on_assign: called with partitions that are now this consumer's.
-        on_revoke: called with partitions that are its no longer; they may still be committed,
-            which the broker refuses if they were lost rather than given back.
+        on_revoke: called with partitions that are given back; they may still be committed.
+        on_lost: called with partitions that belong to somebody else already, after the group had
+            not heard of this consumer for too long; nothing of them can be committed.
+        on_missing: called with a topic and the number of its records that were deleted before
+            they were read, where the settings say to go on.
 
     Raises:
         ConfigurationError: the client does not accept a property.
@@ -102,16 +117,29 @@ class Source:
         instance: str = "",
         on_assign: OnPartitions | None = None,
         on_revoke: OnPartitions | None = None,
+        on_lost: OnPartitions | None = None,
+        on_missing: OnMissing | None = None,
     ) -> None:
         self._on_assign = on_assign
         self._on_revoke = on_revoke
+        self._on_lost = on_lost
+        self._on_missing = on_missing
+        self._policy = kafka.on_missing_offsets
         self._given_back: set[tuple[str | None, int | None]] = set()
         self._watch = Watch(f"consumer group {group}")
         properties = consumer_config(kafka, group, instance)
         properties |= {"error_cb": self._watch.on_error, "on_commit": self._committed}
+        self._incremental = properties["group.protocol"] == "consumer"
+        # The client would skip what is missing without a word.
+        self._first = str(properties.pop("auto.offset.reset"))
+        properties["auto.offset.reset"] = "error"
+        self._starts: dict[tuple[str | None, int | None], int] = {}
+        self._astray: list[Message] = []
         try:
             self.consumer = Consumer(properties)
-            self.consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked)
+            self.consumer.subscribe(
+                list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+            )
         except (KafkaException, ValueError, TypeError) as error:
             raise misconfigured(error) from error
 
@@ -123,6 +151,7 @@ class Source:
         Raises:
             BrokerError: the broker refuses, or lacks a topic.
             FencedError: another process has this one's place in the group.
+            MissingRecordsError: records were deleted before they were read.
         """
         self._watch.check()
         try:
@@ -135,7 +164,8 @@ class Source:
         except KafkaException as error:
             raise translated(error, "cannot fetch") from error
         if any(message.error() is not None for message in messages):
-            return [message for message in messages if self._is_record(message)]
+            messages = [message for message in messages if self._is_record(message)]
+            self._lead_back()
         return messages
 
     def _still_ours(self, messages: list[Message]) -> list[Message]:
@@ -151,12 +181,66 @@ class Source:
         error = message.error()
         if error is None:
             return True
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 -- the client's own name
+            self._astray.append(message)
+            return False
         if not is_passing(error):
             # A topic that does not exist is the usual one, and named in the text.
             raise translated(error, "cannot fetch")
         if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 -- the client's own name
             log.warning("fetching: %s", error.str())
         return False
+
+    # -- where to begin ----------------------------------------------------------------------
+
+    def _lead_back(self) -> None:
+        """Give partitions that have nowhere to read from a place to begin."""
+        astray, self._astray = self._astray, []
+        if not astray:
+            return
+        for message in astray:
+            self._starts[(message.topic(), message.partition())] = self._start_of(message)
+        try:
+            # One partition alone cannot be moved once the client has given up on it.
+            places = self.consumer.position(self.consumer.assignment())
+            for place in places:
+                if place.offset == OFFSET_INVALID or (place.topic, place.partition) in {
+                    (message.topic(), message.partition()) for message in astray
+                }:
+                    place.offset = self._starts.get((place.topic, place.partition), OFFSET_INVALID)
+            self._place(places)
+        except KafkaException as error:
+            raise translated(error, "cannot begin to read") from error
+
+    def _start_of(self, message: Message) -> int:
+        """Where to go on with a partition whose position does not exist."""
+        topic, partition, wanted = message.topic(), message.partition(), message.offset()
+        assert topic is not None
+        assert partition is not None
+        where = f"{topic}/{partition}"
+        if wanted is None or wanted < 0:
+            if self._first in _NOWHERE:
+                raise MissingRecordsError(f"{where}: no committed offset, and none is wanted")
+            return OFFSET_END if self._first in _AT_THE_END else OFFSET_BEGINNING
+        low, high = self._watermarks((topic, partition))
+        problem = (
+            f"{where}: {low - wanted} records from offset {wanted} on were deleted before they "
+            f"were read"
+            if wanted < low
+            else f"{where}: offset {wanted} lies behind the end, {high}; was the topic made anew?"
+        )
+        if self._policy == "stop":
+            raise MissingRecordsError(
+                f'{problem}; kafka.on_missing_offsets = "earliest" would go on at {low}, '
+                f'"latest" at {high}'
+            )
+        start = high if self._policy == "latest" else low
+        log.error("%s; going on at %d", problem, start)
+        if self._on_missing is not None:
+            self._on_missing(topic, max(0, start - wanted))
+        return start
+
+    # -- back-pressure -----------------------------------------------------------------------
 
     def pause(self, places: Iterable[Place]) -> None:
         """Fetch nothing from these partitions until `resume`; those not owned are ignored."""
@@ -170,8 +254,10 @@ class Source:
 
     # -- positions ---------------------------------------------------------------------------
 
-    def commit(self, positions: Mapping[Place, int], *, asynchronous: bool = True) -> None:
-        """Commit, for each partition, the offset of the next record to read.
+    def commit(
+        self, positions: Mapping[Place, int | Position], *, asynchronous: bool = True
+    ) -> None:
+        """Commit, for each partition, the offset of the next record to read; and a text beside it.
 
         An asynchronous commit that fails is logged, and raised by `fetch` if it means that this
         process was replaced.
@@ -182,7 +268,7 @@ class Source:
         """
         if not positions:
             return
-        offsets = [TopicPartition(*place, offset) for place, offset in positions.items()]
+        offsets = [committable(place, position) for place, position in positions.items()]
         try:
             if asynchronous:
                 self.consumer.commit(offsets=offsets, asynchronous=True)
@@ -198,19 +284,50 @@ class Source:
         if error is not None:
             self._watch.on_error(error)
 
+    def committed(self, places: Sequence[Place]) -> dict[Place, Position]:
+        """What the group has committed; offset 0 where that is nothing.
+
+        Once records of a partition came, this is what reading them began with, until the next
+        commit: the client itself waits for what is inside an open transaction.
+
+        Raises:
+            BrokerError: the broker does not answer.
+        """
+        wanted = [TopicPartition(*place) for place in places]
+        try:
+            found = self.consumer.committed(wanted, REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise translated(error, "cannot read the committed offsets") from error
+        for partition in found:
+            if partition.error is not None:
+                raise translated(partition.error, "cannot read the committed offsets")
+        return {
+            (p.topic, p.partition): Position(max(0, p.offset), p.metadata or "") for p in found
+        }
+
     def high_watermark(self, place: Place) -> int:
         """The offset that the next record written to a partition will have.
 
         Raises:
             BrokerError: the broker does not answer.
         """
+        return self._watermarks(place)[1]
+
+    def _watermarks(self, place: Place) -> tuple[int, int]:
         try:
             marks = self.consumer.get_watermark_offsets(TopicPartition(*place), REQUEST_TIMEOUT_S)
         except KafkaException as error:
             raise translated(error, f"no watermark of {place[0]}/{place[1]}") from error
         if marks is None:
             raise BrokerError(f"no watermark of {place[0]}/{place[1]} in {REQUEST_TIMEOUT_S:g} s")
-        return int(marks[1])
+        return int(marks[0]), int(marks[1])
+
+    def known_end(self, place: Place) -> int:
+        """As `high_watermark`, but as of the last fetch; 0 before the first one."""
+        with contextlib.suppress(KafkaException):
+            marks = self.consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
+            return max(0, int(marks[1]))
+        return 0
 
     def seek_to_committed(self) -> None:
         """Read all assigned partitions again from what was committed; none is paused then.
@@ -218,28 +335,51 @@ class Source:
         Raises:
             BrokerError: the client refuses.
         """
+        self._starts.clear()
         try:
             owned = [TopicPartition(p.topic, p.partition) for p in self.consumer.assignment()]
             self.consumer.resume(owned)
             # A new assignment without offsets starts from the committed ones, and drops what was
             # fetched under the old one.
-            self.consumer.assign(owned)
+            self._place(owned)
         except KafkaException as error:
             raise translated(error, "cannot go back to the committed offsets") from error
+
+    def _place(self, owned: list[TopicPartition]) -> None:
+        """Read all that is owned from the offsets given."""
+        if self._incremental:
+            self.consumer.incremental_unassign(owned)
+            self.consumer.incremental_assign(owned)
+        else:
+            self.consumer.assign(owned)
 
     # -- partitions come and go --------------------------------------------------------------
 
     def _assigned(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            self._starts.pop((partition.topic, partition.partition), None)
         if self._on_assign is not None:
             self._on_assign(partitions)
 
     def _revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        places = [(partition.topic, partition.partition) for partition in partitions]
-        self._given_back.update(places)
-        # The client would remember the pause if the partition came back.
-        self.resume(places)
+        self._forget(partitions)
         if self._on_revoke is not None:
             self._on_revoke(partitions)
+
+    def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log.warning("%d partitions were given to somebody else, or to nobody", len(partitions))
+        self._forget(partitions)
+        told = self._on_lost or self._on_revoke
+        if told is not None:
+            told(partitions)
+
+    def _forget(self, partitions: list[TopicPartition]) -> None:
+        places = [(partition.topic, partition.partition) for partition in partitions]
+        self._given_back.update(places)
+        for place in places:
+            self._starts.pop(place, None)
+        # The client would remember the pause if the partition came back.
+        self.resume(places)
 
     def close(self) -> None:
         """Give the partitions back (`on_revoke`) and leave the group.
@@ -250,3 +390,10 @@ class Source:
             self.consumer.close()
         except KafkaException as error:
             log.warning("leaving the group: %s", error)
+
+
+def committable(place: Place, position: int | Position) -> TopicPartition:
+    """A position as the client takes it."""
+    if isinstance(position, Position):
+        return TopicPartition(*place, position.offset, position.metadata)
+    return TopicPartition(*place, position)

@@ -5,9 +5,11 @@ import time
 from collections.abc import Callable
 
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from streams.embedded import EmbeddedKafka
-from streams.errors import BrokerError
+from streams.errors import BrokerError, MissingRecordsError
 from streams.settings import KafkaSettings
 from streams.sink import Sink
 from streams.source import Source
@@ -33,6 +35,7 @@ class Reader:
     def __init__(self, settings: KafkaSettings, topic: str, instance: str = "") -> None:
         self.owned: set[int] = set()
         self.told: list[str] = []
+        self.missing: list[tuple[str, int]] = []
         self.source = Source(
             settings,
             group=f"{topic}-group",
@@ -40,6 +43,7 @@ class Reader:
             instance=instance,
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
+            on_missing=lambda topic, count: self.missing.append((topic, count)),
         )
 
     def _on_assign(self, partitions):
@@ -244,3 +248,121 @@ def test_a_broken_callback_is_raised_by_fetch(settings, topics):
     with pytest.raises(RuntimeError, match="told too early"):
         until(lambda: source.fetch(1, 0.05) is None)
     source.close()
+
+
+# -- where to begin --------------------------------------------------------------------------
+
+
+def delete(settings: KafkaSettings, topic: str, partition: int, before: int) -> None:
+    """What retention does, at once."""
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+    for future in admin.delete_records([TopicPartition(topic, partition, before)]).values():
+        future.result(TIMEOUT_S)
+
+
+def committed_at_3(settings: KafkaSettings, sink: Sink, topic: str) -> None:
+    """Two partitions of ten records each, and a group that was at 3 in both."""
+    for partition in (0, 1):
+        sink.produce_batch(topic, partition, numbers(10))
+    sink.flush(TIMEOUT_S)
+    reader = Reader(settings, topic, "a")
+    reader.read(20)
+    reader.source.commit({(topic, 0): 3, (topic, 1): 3}, asynchronous=False)
+    reader.source.close()
+
+
+def test_records_deleted_before_they_were_read_are_an_error(settings, sink, topics):
+    topic = topics("events", 2)
+    committed_at_3(settings, sink, topic)
+    delete(settings, topic, 0, 8)
+    reader = Reader(settings, topic, "a")
+    expected = f"{topic}/0: 5 records from offset 3 on were deleted.*would go on at 8.*at 10"
+    with pytest.raises(MissingRecordsError, match=expected):
+        reader.read(15)
+    assert reader.missing == []
+    reader.source.close()
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize(("policy", "goes_on_at", "count"), [("earliest", 8, 5), ("latest", 10, 7)])
+def test_what_is_missing_is_counted_where_the_settings_say_to_go_on(
+    settings, sink, topics, policy, goes_on_at, count, protocol
+):
+    topic = topics("events", 2)
+    committed_at_3(settings, sink, topic)
+    delete(settings, topic, 0, 8)
+    lenient = settings.model_copy(
+        update={"on_missing_offsets": policy, "consumer": {"group.protocol": protocol}}
+    )
+    reader = Reader(lenient, topic, "a")
+    until(lambda: reader.source.fetch(1, 0.05) is not None and reader.missing)
+    assert reader.missing == [(topic, count)]
+    sink.produce_batch(topic, 0, numbers(2))
+    sink.flush(TIMEOUT_S)
+    found = reader.read(12 - goes_on_at)
+    assert [offset for partition, offset in found if partition == 0] == list(range(goes_on_at, 12))
+    reader.source.close()
+
+
+def test_records_deleted_while_reading_are_an_error_too(settings, sink, readers, topics):
+    topic = topics("events")
+    reader = readers(topic)
+    until(lambda: reader.source.fetch(1, 0.05) is not None and reader.owned)
+    reader.source.pause([(topic, 0)])
+    sink.produce_batch(topic, 0, numbers(10))
+    sink.flush(TIMEOUT_S)
+    reader.source.commit({(topic, 0): 1}, asynchronous=False)
+    delete(settings, topic, 0, 5)
+    reader.source.seek_to_committed()
+    with pytest.raises(MissingRecordsError, match="4 records from offset 1 on"):
+        reader.read(5)
+
+
+def test_a_topic_that_was_made_anew_is_an_error(kafka: EmbeddedKafka, settings, sink, topics):
+    topic = topics("events", 2)
+    committed_at_3(settings, sink, topic)
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+    for future in admin.delete_topics([topic]).values():
+        future.result(TIMEOUT_S)
+    until(lambda: topic not in admin.list_topics(timeout=TIMEOUT_S).topics)
+    topics("events", 2)
+    # The broker forgets what was committed with a topic; a group that was restored does not.
+    reader = Reader(settings, topic, "a")
+    until(lambda: reader.source.fetch(1, 0.05) is not None and len(reader.owned) == 2)
+    reader.source.commit({(topic, 1): 3}, asynchronous=False)
+    reader.source.seek_to_committed()
+    with pytest.raises(MissingRecordsError, match=r"offset 3 lies behind the end, 0"):
+        reader.read(1)
+    reader.source.close()
+
+
+@pytest.mark.parametrize(("first", "expected"), [("earliest", [0, 1, 2]), ("latest", [2])])
+def test_the_first_start_begins_where_it_is_told(settings, sink, topics, first, expected):
+    topic = topics("events")
+    sink.produce_batch(topic, 0, numbers(2))
+    sink.flush(TIMEOUT_S)
+    reader = Reader(settings.model_copy(update={"consumer": {"auto.offset.reset": first}}), topic)
+    until(lambda: reader.source.fetch(0, 0.05) is not None and reader.source._starts)
+    place = TopicPartition(topic, 0)
+    # The end is where it was when the client asked for it.
+    if first == "latest":
+        until(
+            lambda: (
+                reader.source.fetch(1, 0.05) == []
+                and reader.source.consumer.get_watermark_offsets(place, cached=True)[1] == 2
+            )
+        )
+    sink.produce_batch(topic, 0, numbers(1))
+    sink.flush(TIMEOUT_S)
+    assert [offset for _, offset in reader.read(len(expected))] == expected
+    assert reader.missing == []
+    reader.source.close()
+
+
+def test_no_place_to_begin_is_an_error_if_it_is_asked_for(settings, topics):
+    topic = topics("events")
+    strict = settings.model_copy(update={"consumer": {"auto.offset.reset": "error"}})
+    reader = Reader(strict, topic)
+    with pytest.raises(MissingRecordsError, match="no committed offset"):
+        reader.read(1)
+    reader.source.close()
