@@ -1,5 +1,6 @@
 """`ensemble worker`, `combiner` and `monitor`: one role in this process."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ def worker(
     """Score events with the models of one `workers` table, until SIGTERM or Ctrl-C."""
     from cli import logs
     from cli.configuration import load_settings
+    from cli.restarts import predecessor_exit
+    from cli.stopping import leaving_for_good
 
     settings = load_settings(config)
     logs.configure(f"worker-{name}-{slot}", settings)
@@ -43,8 +46,16 @@ def worker(
     from workers.service import run_worker
 
     metrics = Metrics()
-    with _prediction_cache(settings, metrics) as wrap:
-        run_worker(settings, name, slot, metrics, metrics_port=metrics_port, wrap=wrap)
+    with leaving_for_good(), _prediction_cache(settings, metrics) as wrap:
+        run_worker(
+            settings,
+            name,
+            slot,
+            metrics,
+            metrics_port=metrics_port,
+            wrap=wrap,
+            predecessor_exit=predecessor_exit(os.environ),
+        )
 
 
 def combiner(

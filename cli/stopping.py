@@ -1,5 +1,7 @@
 """SIGTERM and Ctrl-C as an event that whoever runs can look at or wait for."""
 
+import logging
+import os
 import signal
 import threading
 import time
@@ -7,9 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from streams.errors import EnsembleError
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Some tools signal a process and its whole group, so that one request arrives twice.
 _SAME_REQUEST_S = 1.0
+# What an interpreter takes to end, and more than any thread of ours.
+_LEAVE_S = 1.0
 
 
 @contextmanager
@@ -34,3 +40,27 @@ def stop_event() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def leaving_for_good() -> Iterator[None]:
+    """After this block the process ends within a second, whatever threads are left in it.
+
+    An interpreter waits at its end for threads that are no daemons, and a model may have started
+    some that never end.
+    """
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    except EnsembleError as error:
+        exit_code = error.exit_code
+        raise
+    finally:
+        threading.Thread(target=_leave, args=(exit_code,), name="leave", daemon=True).start()
+
+
+def _leave(exit_code: int) -> None:
+    threading.Event().wait(_LEAVE_S)
+    logging.shutdown()
+    os._exit(exit_code)

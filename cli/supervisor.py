@@ -19,7 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
 
-from cli.restarts import GiveUp, History, Restart, RestartPolicy, judge
+from cli.restarts import (
+    PREDECESSOR_VARIABLE,
+    GiveUp,
+    History,
+    Restart,
+    RestartPolicy,
+    judge,
+)
 from streams.guard import Guard
 
 log = logging.getLogger(__name__)
@@ -41,6 +48,8 @@ class Program:
         environment: variables beside those of the supervisor.
         log_path: where its output goes; None is where the supervisor's goes.
         tier: programs of a lower tier are stopped after those of a higher one.
+        excuse: given the exit code of an end that nobody asked for, says in words what caused it
+            if the successor will deal with that; empty if it is the program's own fault.
     """
 
     name: str
@@ -48,6 +57,7 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     log_path: Path | None = None
     tier: int = 1
+    excuse: Callable[[int], str] = lambda _exit_code: ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +230,7 @@ class Supervisor(AbstractContextManager["Supervisor"]):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
-                env={**os.environ, **program.environment},
+                env={**os.environ, **program.environment, **_news_of(child.exit_code)},
                 # Ctrl-C reaches only the supervisor, which decides the order of ends.
                 start_new_session=True,
             )
@@ -257,10 +267,17 @@ class Supervisor(AbstractContextManager["Supervisor"]):
     def _ended(self, child: _Child, exit_code: int) -> None:
         """A child ended without being asked."""
         now_ns = time.monotonic_ns()
+        excuse = child.program.excuse(exit_code)
         child.history, decision = judge(
-            self._policy, child.history, exit_code, child.started_ns, now_ns
+            self._policy,
+            child.history,
+            exit_code,
+            child.started_ns,
+            now_ns,
+            excused=bool(excuse),
         )
         name, how = child.program.name, described(exit_code)
+        how = f"{how} while {excuse}" if excuse else how
         match decision:
             case Restart(at_ns):
                 child.state, child.due_ns = "waiting", at_ns
@@ -299,6 +316,11 @@ class Supervisor(AbstractContextManager["Supervisor"]):
         self._changed.notify_all()
         if self._on_change is not None:
             self._on_change(child.program.name, child.status)
+
+
+def _news_of(exit_code: int | None) -> dict[str, str]:
+    """What a child hears of its predecessor."""
+    return {} if exit_code is None else {PREDECESSOR_VARIABLE: str(exit_code)}
 
 
 def described(exit_code: int) -> str:

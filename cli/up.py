@@ -2,6 +2,8 @@
 
 import re
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +44,7 @@ def programs_of(
             process logs.
     """
     from cli.supervisor import Program
+    from workers.marks import blamed, place_of
 
     metrics = settings.metrics
 
@@ -50,15 +53,21 @@ def programs_of(
         log = log_directory / f"{name}.log" if log_directory is not None else None
         return Program(name, command(*arguments, *place), log_path=log)
 
+    def watched(program: Program, worker: str, slot: int) -> Program:
+        return replace(program, excuse=partial(blamed, place_of(settings, worker, str(slot))))
+
     def port(base: int, index: int) -> int:
         return base + index if base else 0  # 0 is any free one, for each
 
     workers = [(w.name, slot) for w in settings.workers for slot in range(w.processes)]
     found = [
-        program(
-            f"worker-{name}-{slot}",
-            *("worker", name, "--slot", str(slot)),
-            port=port(metrics.worker_port, index),
+        watched(
+            program(
+                f"worker-{name}-{slot}",
+                *("worker", name, "--slot", str(slot)),
+                port=port(metrics.worker_port, index),
+            ),
+            *(name, slot),
         )
         for index, (name, slot) in enumerate(workers)
     ]

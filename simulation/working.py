@@ -13,7 +13,7 @@ from streams.columns import Columns, columns_of
 from streams.frames import PredictionFrame, encode_frame
 from streams.instants import NS_PER_MS
 from workers.batching import BatchLimit, Mailbox, MicroBatch, RecordBatch
-from workers.scoring import Scores, score
+from workers.scoring import Scores, called, score
 from workers.tracking import CommitTracker
 
 _COMMIT_EVERY_NS = 200 * NS_PER_MS
@@ -137,7 +137,10 @@ class WorkerProcess(Process):
             silent_ns = around.silent_until_ns.get(member.name, 0) - around.clock.now_ns
             yield max(0, silent_ns) + took_ns
             found = score(
-                partial(predict, member.name), batch.matrix, member.minimum, member.maximum
+                partial(called, partial(predict, member.name)),
+                batch.matrix,
+                member.minimum,
+                member.maximum,
             )
             lane.limit.observe(len(batch), took_ns)
             self.step("scored")

@@ -46,8 +46,8 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "registry": ("manifest certainty competence", "bundle"),
     "workers": (
-        "batching scoring tracking protocol tensors inference",
-        "adapters/* loading lane agents feed watchdog service",
+        "batching scoring tracking protocol tensors inference suspicion pressure",
+        "adapters/* loading crew marks examiner lane agents feed watchdog service",
     ),
     "combiner": (
         (
@@ -68,7 +68,7 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "chaos": (
         "verdict",
-        "proxy reader load plan models stage goals/* __main__",
+        "proxy reader load plan models models_bad stage goals/* __main__",
     ),
     "replay": ("bounds letters done", "reading resend"),
     "lab": ("", "*"),
@@ -82,7 +82,11 @@ PURE_IMPORTS = {
     *("struct", "types", "typing", "zlib", "msgspec", "numpy", "base64", "binascii"),
 }
 # The standard library has some pure names in impure modules.
-PURE_NAMES = {"pathlib": {"PurePath", "PurePosixPath"}, "urllib.parse": {"quote"}}
+PURE_NAMES = {
+    "pathlib": {"PurePath", "PurePosixPath"},
+    "signal": {"Signals"},
+    "urllib.parse": {"quote"},
+}
 # Calls by which a pure module would read the clock, chance or the world.
 IMPURE_CALLS = re.compile(
     r"(^|\.)(now|utcnow|today|fromtimestamp)$|^(np|numpy)\.random\.(?!default_rng$)"

@@ -103,6 +103,8 @@ class Agents:
         name: of the process, for the control topic's consumer group.
         lanes: one for each model.
         fail: called with what ends the process.
+        release: called with a quarantined model that somebody asked for, and the offset of the
+            record that did.
         bad_control: called for each control record that cannot be read.
     """
 
@@ -112,9 +114,11 @@ class Agents:
         name: str,
         lanes: Sequence[Lane],
         fail: Callable[[BaseException], None],
+        release: Callable[[str, int], None],
         bad_control: Callable[[], None],
     ) -> None:
         self._lanes = {lane.name: lane for lane in lanes}
+        self._release = release
         self._bad_control = bad_control
         # Every process reads the whole topic, from the beginning, at each start. A group with a
         # name of its own has no predecessor's session to wait for, and as nothing is committed
@@ -163,10 +167,10 @@ class Agents:
             self.channels[lane.name].put_nowait(batch)
 
     async def _control(self, stream: faust.StreamT[bytes]) -> None:
-        async for value in stream:
-            self._obey(value)
+        async for event in stream.events():
+            self._obey(event.value, event.message.offset)
 
-    def _obey(self, value: bytes | None) -> None:
+    def _obey(self, value: bytes | None, offset: int) -> None:
         if value is None:
             return  # the compacted topic's way to forget a model
         try:
@@ -176,6 +180,11 @@ class Agents:
             self._bad_control()
             return
         lane = self._lanes.get(record.model)
-        if lane is not None and lane.paused != record.paused:
+        if lane is None:
+            return
+        lane.marks.hear(offset)
+        if lane.past.quarantined and not record.paused and offset > lane.past.heard:
+            self._release(record.model, offset)
+        if lane.paused != record.paused:
             lane.paused = record.paused
             log.info("%s: %s", record.model, "paused" if record.paused else "resumed")

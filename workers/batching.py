@@ -64,7 +64,7 @@ class MicroBatch:
 
     Attributes:
         parts: the record batches, in the order of their rows.
-        matrix: float64[N, F], read-only; for a single part that part's own.
+        matrix: float64[N, F], read-only; nobody else's.
     """
 
     parts: tuple[RecordBatch, ...]
@@ -122,11 +122,8 @@ class Mailbox:
             parts.append(batch)
             room -= len(batch)
         self._rows -= max_rows - room
-        matrix = parts[0].matrix
-        if len(parts) > 1:
-            matrix = np.concatenate([part.matrix for part in parts])
-        else:
-            matrix = matrix.view()
+        # Always a copy: a model that writes to it from native code must not spoil that of others.
+        matrix = np.concatenate([part.matrix for part in parts])
         matrix.flags.writeable = False
         return MicroBatch(tuple(parts), matrix)
 

@@ -23,6 +23,7 @@ from streams.source import Place, Source
 from workers.agents import Delivery
 from workers.batching import RecordBatch
 from workers.lane import Lane
+from workers.pressure import Load, Pressure
 from workers.tracking import CommitTracker
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class Feed:
     ) -> None:
         self.ready = False
         self._worker = worker
+        self._topics = settings.topics
         self._tuning = settings.worker
         self._decoder = decoder
         self._lanes = lanes
@@ -85,7 +87,9 @@ class Feed:
         self._metrics = metrics
         self._clock = clock
         self._tracker = CommitTracker()
+        self._pressure = Pressure(self._tuning.max_backlog)
         self._places: set[Place] = set()
+        self._positions: dict[Place, int] = {}
         self._committed_ns = 0
         self._stuck_ns = min(STUCK_MS, self._tuning.hang_ms // 2) * NS_PER_MS
         self._blocked_since_ns: int | None = None
@@ -98,6 +102,8 @@ class Feed:
             topics=settings.topics.inputs,
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+            on_missing=lambda topic, n: metrics.counter(signals.MISSING_RECORDS, topic).inc(n),
         )
 
     # -- the loop ----------------------------------------------------------------------------
@@ -134,21 +140,29 @@ class Feed:
 
     def _is_blocked(self) -> bool:
         """Whether models that make progress have enough to do; waits a little if so."""
-        limit = self._tuning.max_backlog
-        enough = len(self._tracker) >= _MAX_TICKETS or any(
-            lane.backlog_rows > limit and not self._is_stuck(lane) for lane in self._lanes
-        )
-        if not enough:
+        loads = [self._load(lane) for lane in self._lanes]
+        now_ns = self._clock.monotonic_ns()
+        if self._pressure.is_due(loads, now_ns):
+            for model in self._pressure.judge(loads, self._lag_records(), now_ns):
+                log.warning("%s is too slow; what it cannot do is refused", self._lanes[model].name)
+        if len(self._tracker) < _MAX_TICKETS and not self._pressure.blocks(loads):
             self._blocked_since_ns = None
             self._pause(paused=False)
             return False
-        now_ns = self._clock.monotonic_ns()
         self._blocked_since_ns = self._blocked_since_ns or now_ns
         if now_ns - self._blocked_since_ns > _PAUSE_AFTER_MS * NS_PER_MS:
             self._pause(paused=True)
             return False
         self._sink.poll(_BLOCKED_WAIT_S)
         return True
+
+    def _load(self, lane: Lane) -> Load:
+        return Load(lane.backlog_rows, self._is_stuck(lane))
+
+    def _lag_records(self) -> int:
+        """What is still to be read of the partitions that were read, as the client knows it."""
+        ends = {place: self._source.known_end(place) for place in self._positions}
+        return sum(max(0, ends[place] - next_) for place, next_ in self._positions.items())
 
     def _is_stuck(self, lane: Lane) -> bool:
         return lane.busy_ns() > self._stuck_ns
@@ -174,7 +188,9 @@ class Feed:
         if decoded.bad:
             self._metrics.counter(signals.BAD_SKIPPED, self._worker).inc(len(decoded.bad))
         answers = len(decoded.positions) * len(self._lanes)
-        ticket = self._tracker.open(columns.place, int(columns.offsets[-1]) + 1, answers)
+        next_offset = int(columns.offsets[-1]) + 1
+        self._positions[columns.place] = next_offset
+        ticket = self._tracker.open(columns.place, next_offset, answers)
         offsets = columns.offsets[decoded.positions]
         return RecordBatch(*columns.place, offsets, decoded.matrix, received_ns, ticket)
 
@@ -183,8 +199,8 @@ class Feed:
         for batch in batches:
             if not len(batch):
                 continue
-            for lane in self._lanes:
-                if lane.backlog_rows > self._tuning.max_backlog and self._is_stuck(lane):
+            for model, lane in enumerate(self._lanes):
+                if self._pressure.sheds(model, self._load(lane)):
                     lane.shed(batch)
                 else:
                     lane.enter(len(batch))
@@ -227,7 +243,14 @@ class Feed:
 
     # -- partitions come and go --------------------------------------------------------------
 
+    def _check_topics(self) -> None:
+        """Partitions may be added at any time, and then to all topics alike."""
+        counts = self._sink.require_partitions(self._topics.predictions, same=self._topics.inputs)
+        for name, count in counts.items():
+            self._metrics.gauge(signals.PARTITIONS, name).set(count)
+
     def _on_assign(self, partitions: Sequence[TopicPartition]) -> None:
+        self._check_topics()
         self._places |= {(partition.topic, partition.partition) for partition in partitions}
         self._paused = False
         self.ready = True
@@ -235,7 +258,11 @@ class Feed:
 
     def _on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
         self._settle(_REVOKE_DRAIN_MS)
+        self._on_lost(partitions)
+
+    def _on_lost(self, partitions: Sequence[TopicPartition]) -> None:
         for partition in partitions:
             place = (partition.topic, partition.partition)
             self._places.discard(place)
+            self._positions.pop(place, None)
             self._tracker.forget(place)

@@ -5,10 +5,10 @@ the event loop watches. Each field has one writer.
 """
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,11 @@ from streams.instants import NS_PER_MS, Clock
 from streams.metrics import Metrics
 from streams.sink import Sink
 from workers.batching import BatchLimit, Mailbox, MicroBatch, RecordBatch
+from workers.examiner import Examiner
+from workers.marks import Marks
 from workers.protocol import Model
-from workers.scoring import Scores, kind_of, refused, score
+from workers.scoring import Scores, called, kind_of, refused
+from workers.suspicion import Past
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 FRAME_ROWS = 2000
 PAUSED = "paused"
 OVERLOADED = "overloaded"
+QUARANTINED = "quarantined"
 
 _SECONDS_PER_NS = 1e-9
 
@@ -43,6 +47,9 @@ class Lane:
         topic: the predictions topic.
         sink: the door to it.
         max_rows: rows of a micro-batch at most.
+        marks: where its calls are marked.
+        past: what is known of it.
+        alone: held while a single row is on trial; shared by all lanes.
         acknowledge: told what the broker has, from whichever thread polls the sink.
         metrics: where signals go.
         clock: the time.
@@ -54,6 +61,9 @@ class Lane:
         topic: str,
         sink: Sink,
         max_rows: int,
+        marks: Marks,
+        past: Past,
+        alone: threading.Lock,
         acknowledge: Acknowledge,
         metrics: Metrics,
         clock: Clock,
@@ -62,6 +72,9 @@ class Lane:
         self.mailbox = Mailbox()
         self.limit = BatchLimit(max_rows)
         self.paused = False
+        self.marks = marks
+        self.past = past
+        self._examiner = Examiner(model, self._ask, marks, past, alone)
         self._topic = topic
         self._sink = sink
         self._acknowledge = acknowledge
@@ -98,12 +111,13 @@ class Lane:
     def work(self, batch: MicroBatch) -> None:
         """Score and publish; the model's thread. Raises what the sink raises."""
         begun_ns = self._clock.monotonic_ns()
-        if self.paused:
-            scores = refused(len(batch), PAUSED)
+        out_of_service = QUARANTINED if self.past.quarantined else PAUSED if self.paused else ""
+        if out_of_service:
+            scores = refused(len(batch), out_of_service)
         else:
-            scores = score(self._ask, batch.matrix, self.model.minimum, self.model.maximum)
+            scores = self._examiner.score(batch)
         took_ns = self._clock.monotonic_ns() - begun_ns
-        if not self.paused:
+        if not out_of_service:
             self.limit.observe(len(batch), took_ns)
         queued_ns = begun_ns - batch.received_ns
         self._publish(batch, scores, Timing(queued_ns / NS_PER_MS, took_ns / NS_PER_MS))
@@ -113,10 +127,10 @@ class Lane:
         metrics.histogram(signals.MODEL_SECONDS, self.name).observe(took_ns * _SECONDS_PER_NS)
         metrics.histogram(signals.QUEUE_SECONDS, self.name).observe(queued_ns * _SECONDS_PER_NS)
 
-    def _ask(self, matrix: NDArray[np.float64]) -> Any:
+    def _ask(self, matrix: NDArray[np.float64]) -> NDArray[np.float64] | str:
         self._busy_since_ns = self._clock.monotonic_ns()
         try:
-            return self.model.predict(matrix)
+            return called(self.model.predict, matrix)
         finally:
             self._busy_since_ns = None
 

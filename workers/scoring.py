@@ -14,16 +14,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.protocol import UnavailableError
+
 # Bisecting finds every guilty row of a batch of N within 2 N - 1 calls, and k of them within
 # about 2 k log2(N / k). Within this bound, batches of 512 rows are always resolved, and of 2,000
 # rows those with up to a hundred guilty ones; of a model that fails beyond it, the halves that
 # still fail are refused as a whole.
 MAX_CALLS = 1024
 MAX_REASON_CHARS = 200
+# What a reason begins with that says nothing about the rows.
+UNAVAILABLE = "unavailable"
 # For metrics, which must not have a label for each message.
-REASON_KINDS = ("raised", "returned", "outside", "paused", "overloaded")
+REASON_KINDS = (
+    *("raised", "returned", "outside", "paused", "overloaded", "quarantined", "crashed"),
+    UNAVAILABLE,
+)
 
 Predict = Callable[[NDArray[np.float64]], Any]
+# One call: float64[M] for float64[M, F], or what was wrong with the call as a whole.
+Ask = Callable[[NDArray[np.float64]], NDArray[np.float64] | str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +49,7 @@ class Scores:
 
 
 def score(
-    predict: Predict,
+    ask: Ask,
     matrix: NDArray[np.float64],
     minimum: float | None = None,
     maximum: float | None = None,
@@ -48,12 +57,12 @@ def score(
     """Ask a model, and judge what it says.
 
     Args:
-        predict: from float64[M, F] to M numbers; called at most `MAX_CALLS` times.
+        ask: `called` with a model, or around it; called at most `MAX_CALLS` times.
         matrix: float64[N, F].
         minimum: the least score that counts; None is no limit.
         maximum: the greatest.
     """
-    values, refusals = _resolved(predict, matrix)
+    values, refusals = _resolved(ask, matrix)
     for row in np.flatnonzero(~np.isfinite(values)).tolist():
         refusals.setdefault(row, f"returned {_spelled(values[row])}")
     if minimum is not None or maximum is not None:
@@ -79,12 +88,13 @@ def kind_of(reason: str) -> str:
     >>> kind_of("raised ValueError: no"), kind_of("1.7 outside [0, 1]")
     ('raised', 'outside')
     """
-    return next((kind for kind in REASON_KINDS if kind in reason.split(" ", 2)[:2]), "other")
+    return next(
+        (kind for kind in REASON_KINDS if kind in reason.replace(":", " ").split(" ", 2)[:2]),
+        "other",
+    )
 
 
-def _resolved(
-    predict: Predict, matrix: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], dict[int, str]]:
+def _resolved(ask: Ask, matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], dict[int, str]]:
     """float64[N] of what the model said, and the rows for which it said nothing usable."""
     values = np.full(len(matrix), np.nan)
     refusals: dict[int, str] = {}
@@ -93,10 +103,14 @@ def _resolved(
     calls = 0
     while open_ranges:
         begin, end = open_ranges.popleft()
-        answer = _called(predict, matrix[begin:end])
+        answer = ask(matrix[begin:end])
         calls += 1
         if not isinstance(answer, str):
             values[begin:end] = answer
+        elif answer.startswith(UNAVAILABLE):
+            for first, behind in ((begin, end), *open_ranges):
+                refusals.update(dict.fromkeys(range(first, behind), answer))
+            break
         elif end - begin == 1 or calls + len(open_ranges) + 2 > MAX_CALLS:
             refusals.update(dict.fromkeys(range(begin, end), answer))
         else:
@@ -105,15 +119,25 @@ def _resolved(
     return values, refusals
 
 
-def _called(predict: Predict, rows: NDArray[np.float64]) -> NDArray[np.float64] | str:
-    """One number per row, or what was wrong with the call as a whole."""
-    count = len(rows)
+def called(predict: Predict, rows: NDArray[np.float64]) -> NDArray[np.float64] | str:
+    """One number per row, or what was wrong with the call as a whole.
+
+    Whatever foreign code raises is its refusal, an exit and an interrupt too: on a model's thread
+    they come from the model.
+    """
     try:
-        answer = np.asarray(predict(rows))
-    except Exception as error:  # noqa: BLE001 -- whatever foreign code raises is its refusal
-        return f"raised {type(error).__name__}: {error}"[:MAX_REASON_CHARS].removesuffix(": ")
+        return _numbers(np.asarray(predict(rows)), len(rows))
+    except UnavailableError as error:
+        return f"{UNAVAILABLE}: {error}"[:MAX_REASON_CHARS]
+    except BaseException as error:  # noqa: BLE001 -- see above
+        return f"raised {type(error).__name__}: {_text(error)}"[:MAX_REASON_CHARS].removesuffix(
+            ": "
+        )
+
+
+def _numbers(answer: NDArray[Any], count: int) -> NDArray[np.float64] | str:
     if answer.dtype.kind not in "fiubO":
-        return f"returned {answer.dtype} instead of numbers"
+        return f"returned {answer.dtype} instead of numbers"[:MAX_REASON_CHARS]
     if answer.shape == (count, 1):
         answer = answer[:, 0]
     if answer.ndim != 1:
@@ -121,9 +145,17 @@ def _called(predict: Predict, rows: NDArray[np.float64]) -> NDArray[np.float64] 
     if len(answer) != count:
         return f"returned {len(answer)} scores for {count} rows"
     try:
-        return answer.astype(np.float64)
-    except (TypeError, ValueError):
+        with np.errstate(all="ignore"):
+            return answer.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
         return "returned what are no numbers"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 -- its own text is the model's code as well
+        return "without a text"
 
 
 def _spelled(value: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from registry.bundle import load_manifest
 from streams import signals
 from streams.clock import SystemClock
-from streams.errors import ConfigurationError, EnsembleError
+from streams.errors import ConfigurationError, EnsembleError, RecycleError
 from streams.events import EventDecoder
 from streams.interpreter import settle
 from streams.mapping import decoder_of
@@ -20,9 +20,10 @@ from streams.metrics import Metrics, serve
 from streams.settings import Settings
 from streams.sink import Sink
 from workers.agents import Agents, Delivery, OneThread
+from workers.crew import Crew
 from workers.feed import Feed
 from workers.lane import Lane
-from workers.loading import load_models, warm
+from workers.marks import Witness
 from workers.protocol import Model
 from workers.watchdog import Watchdog
 
@@ -37,6 +38,7 @@ def run_worker(
     *,
     metrics_port: int | None = None,
     wrap: Callable[[Model], Model] = lambda model: model,
+    predecessor_exit: int | None = None,
 ) -> None:
     """Score events with the models of one `[[workers]]` table until SIGTERM or SIGINT.
 
@@ -48,38 +50,38 @@ def run_worker(
         metrics: where signals go.
         metrics_port: where they are shown, instead of the configured port.
         wrap: puts something in front of each model, a cache for example.
+        predecessor_exit: how the last process of this slot ended, negative for a signal; None if
+            nobody knows.
 
     Raises:
         ConfigurationError: there is no such worker, or a setting does not fit.
         BundleError: a model cannot be loaded.
         BrokerError: Kafka refuses; start again.
         FencedError: another process has this slot.
+        RecycleError: start again: memory is full, or a model is to be tried once more.
     """
     table = next((table for table in settings.workers if table.name == worker), None)
     if table is None:
         known = ", ".join(table.name for table in settings.workers)
         raise ConfigurationError(f"workers.{worker}", f"no such worker; expected one of {known}")
     bundle = load_manifest(Path(settings.ensemble.bundle))
-    schema = bundle.manifest.schema
     wanted = [model for model in settings.models if model.name in table.models]
-    models = load_models(wanted, bundle, settings.worker.threads_per_model)
-    for model in models:
-        warm(model, len(schema))
-    process = WorkerProcess(
-        settings,
-        worker,
-        slot,
-        [wrap(model) for model in models],
-        decoder_of(schema, settings.event),
-        metrics,
-    )
-    port = settings.metrics.worker_port if metrics_port is None else metrics_port
-    server = serve(metrics, settings.metrics.host, port, lambda: process.ready)
-    settle()
+    schema = bundle.manifest.schema
+    crew = Crew(settings, worker, slot, wanted, bundle, len(schema), predecessor_exit)
     try:
-        process.run()
+        decoder = decoder_of(schema, settings.event)
+        process = WorkerProcess(
+            settings, worker, slot, crew.load(wrap), decoder, metrics, crew.witness
+        )
+        port = settings.metrics.worker_port if metrics_port is None else metrics_port
+        server = serve(metrics, settings.metrics.host, port, lambda: process.ready)
+        settle()
+        try:
+            process.run()
+        finally:
+            server.close()
     finally:
-        server.close()
+        crew.witness.close()
 
 
 class WorkerProcess:
@@ -92,6 +94,7 @@ class WorkerProcess:
         models: who answers; loaded and warm.
         decoder: from records to rows.
         metrics: where signals go.
+        witness: where calls are marked, and what is known of the models.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class WorkerProcess:
         models: Sequence[Model],
         decoder: EventDecoder,
         metrics: Metrics,
+        witness: Witness,
     ) -> None:
         self.metrics = metrics
         self._settings = settings
@@ -110,6 +114,8 @@ class WorkerProcess:
         self._decoder = decoder
         self._clock = SystemClock()
         self._sink = Sink(settings.kafka)
+        self._witness = witness
+        alone = threading.Lock()
         self._acknowledged: deque[list[tuple[int, int]]] = deque()
         self._lanes = [
             Lane(
@@ -117,6 +123,9 @@ class WorkerProcess:
                 settings.topics.predictions,
                 self._sink,
                 settings.worker.max_batch,
+                witness.marks[model.name],
+                witness.pasts[model.name],
+                alone,
                 self._acknowledged.append,
                 self.metrics,
                 self._clock,
@@ -128,6 +137,7 @@ class WorkerProcess:
         self._asked = asyncio.Event()
         self._failed = asyncio.Event()
         self._failure: BaseException | None = None
+        self._recycled: RecycleError | None = None
 
     @property
     def ready(self) -> bool:
@@ -136,11 +146,21 @@ class WorkerProcess:
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT, or until something fails; raises the latter."""
+        self._report()
         try:
             self._check_topics()
             asyncio.run(self._main())
         finally:
             self._sink.close()
+        if self._recycled is not None:
+            raise self._recycled
+
+    def _report(self) -> None:
+        """Show what is known from former processes."""
+        self.metrics.counter(signals.RECYCLES, self._worker).inc(self._witness.recycles)
+        for model, past in self._witness.pasts.items():
+            self.metrics.counter(signals.MODEL_CRASHES, model).inc(past.deaths)
+            self.metrics.gauge(signals.MODEL_QUARANTINED, model).set(past.quarantined)
 
     def _check_topics(self) -> None:
         """Faust waits for a topic that does not exist, and says so to nobody."""
@@ -159,6 +179,7 @@ class WorkerProcess:
             name,
             self._lanes,
             self._fail,
+            self._release,
             self.metrics.counter(signals.BAD_CONTROL, self._worker).inc,
         )
         beat = asyncio.create_task(self._beat(agents))
@@ -206,6 +227,20 @@ class WorkerProcess:
         self._failure = self._failure or error
         self._failed.set()
 
+    def _release(self, model: str, heard: int) -> None:
+        self._witness.release(model, heard)
+        self._recycle(f"model {model} is to be tried once more")
+
+    def _recycle(self, reason: str) -> None:
+        """Finish what there is, and end in such a way that a supervisor starts the next process."""
+        if self._stopping.is_set():
+            return
+        log.warning("asking for a fresh start: %s", reason)
+        self._witness.recycle()
+        self._recycled = RecycleError(reason)
+        self._stopping.set()
+        self._asked.set()
+
     def _stop(self, number: int) -> None:
         """The first signal asks; the second one ends the process as it would have anyway."""
         log.info("asked to stop by %s", signal.Signals(number).name)
@@ -216,7 +251,10 @@ class WorkerProcess:
 
     async def _beat(self, agents: Agents) -> None:
         """What must happen every fraction of a second, and shows that the loop is alive."""
-        watchdog = Watchdog(self._lanes, self._settings.worker.hang_ms)
+        tuning = self._settings.worker
+        watchdog = Watchdog(
+            self._lanes, self._witness, tuning.hang_ms, tuning.max_memory_mb, self._recycle
+        )
         try:
             while True:
                 watchdog.look()

@@ -65,6 +65,7 @@ class Running:
             topics.prefix + "worker",
             [self.lane, self.other],  # type: ignore[list-item]
             self.failures.append,
+            lambda _model, _offset: None,
             lambda: None,
         )
 

@@ -58,12 +58,12 @@ def test_rows_find_their_partition_again(sizes):
     assert sorted(seen) == list(range(first))
 
 
-def test_a_lone_batch_is_taken_without_copying():
+def test_each_model_has_a_matrix_of_its_own():
     mailbox, only = Mailbox(), batch(10)
     mailbox.put(only)
     first, second = mailbox.take(4), mailbox.take(100)
-    assert np.shares_memory(first.matrix, only.matrix)
-    assert np.shares_memory(second.matrix, only.matrix)
+    assert not np.shares_memory(first.matrix, only.matrix)
+    assert not np.shares_memory(second.matrix, only.matrix)
     assert second.matrix[:, 0].tolist() == [4, 5, 6, 7, 8, 9]
 
 

@@ -1,11 +1,18 @@
 """A model's answers judged row by row: the guilty rows are refused, nobody else."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.scoring import MAX_CALLS, kind_of, refused, score
+from workers import scoring
+from workers.scoring import MAX_CALLS, called, kind_of, refused
+
+
+def score(predict, rows, minimum=None, maximum=None):
+    return scoring.score(partial(called, predict), rows, minimum, maximum)
 
 
 def matrix(rows: int) -> np.ndarray:

@@ -17,6 +17,8 @@ import msgspec
 import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
+from cli.restarts import predecessor_exit
+from cli.stopping import leaving_for_good
 from streams.errors import EnsembleError
 from streams.events import EventDecoder
 from streams.features import Feature, FeatureSchema
@@ -25,7 +27,7 @@ from streams.metrics import Metrics, serve
 from streams.records import ControlRecord
 from streams.settings import Settings
 from streams.sink import Sink
-from workers.loading import load_models
+from workers.crew import Crew
 from workers.service import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -93,18 +95,21 @@ class Live:
         self._consumer.assign([TopicPartition(self.predictions, p, 0) for p in range(PARTITIONS)])
         self.frames: list[PredictionFrame] = []
 
-    def settings(self, models: Sequence[str], **tuning: int) -> Settings:
+    def settings(self, models: Sequence[str], **tuning: int | str) -> Settings:
+        """Models are functions of `tests.workers.fake_models`, or of `MODULE:NAME`."""
+        split = (model.rpartition(":") for model in models)
+        modules = {name: module or "tests.workers.fake_models" for module, _, name in split}
         return Settings.model_validate(
             {
                 "ensemble": {"name": self.ensemble},
                 "kafka": {"bootstrap_servers": self.servers},
                 "topics": self.topics,
                 "models": [
-                    {"name": n, "callable": f"tests.workers.fake_models:{n}", "version": "1"}
-                    for n in models
+                    {"name": n, "callable": f"{module}:{n}", "version": "1"}
+                    for n, module in modules.items()
                 ],
-                "workers": [{"name": "w", "models": models}],
-                "worker": tuning,
+                "workers": [{"name": "w", "models": list(modules)}],
+                "worker": {"state_directory": str(self.directory / "state"), **tuning},
                 "metrics": {"worker_port": 0},
             }
         )
@@ -183,15 +188,20 @@ class Live:
 def main(settings_json: str, slot: str) -> int:
     logging.basicConfig(level=logging.INFO)
     settings = Settings.model_validate_json(settings_json)
-    models = load_models(settings.models, None)
-    process = WorkerProcess(settings, "w", slot, models, EventDecoder(SCHEMA), Metrics())
+    ended = predecessor_exit(os.environ)
+    crew = Crew(settings, "w", slot, settings.models, None, len(SCHEMA), ended)
+    models, decoder = crew.load(), EventDecoder(SCHEMA)
+    process = WorkerProcess(settings, "w", slot, models, decoder, Metrics(), crew.witness)
     server = serve(process.metrics, "127.0.0.1", 0, lambda: process.ready)
     log.info("port %d", server.port)
     try:
-        process.run()
+        with leaving_for_good():
+            process.run()
     except EnsembleError as error:
         log.error("%s", error)  # noqa: TRY400 -- its one line says it all
         return error.exit_code
+    finally:
+        crew.witness.close()
     return 0
 
 

@@ -37,7 +37,10 @@ def load(
         sys.path.append(here)
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:  # a module may raise anything at all while it is imported
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a module may raise anything while it runs
         problem = f"module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
         raise ConfigurationError(place, problem) from error
     for part in path.split("."):
