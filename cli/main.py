@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from cli.add_model import add_model
 from cli.broker import broker
 from cli.check import check
 from cli.consume import consume
@@ -40,7 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_COMMANDS: list[Callable[..., None]] = [init, train, check]
+_COMMANDS: list[Callable[..., None]] = [init, train, add_model, check]
 if importlib.util.find_spec("cli.demo") is not None:
     _COMMANDS.append(importlib.import_module("cli.demo").demo)
 _COMMANDS += [up, worker, combiner, monitor, broker, produce, consume, get, pause, resume, simulate]
