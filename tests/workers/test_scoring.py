@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers import scoring
+from workers.protocol import UnavailableError
 from workers.scoring import MAX_CALLS, called, kind_of, refused
 
 
@@ -161,3 +162,28 @@ def test_a_model_that_was_not_asked_refuses_every_row():
     assert np.isnan(scores.values).all()
     assert kind_of("paused") == "paused"
     assert kind_of("something else") == "other"
+
+
+@given(st.integers(1, 3000), st.data())
+def test_what_has_nothing_to_do_with_the_rows_is_not_asked_again(rows: int, data) -> None:
+    """Rows that were answered before it happened keep their answers; the others are refused."""
+    answers_before = data.draw(st.integers(0, 20))
+    calls = 0
+
+    def predict(some: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls > answers_before:
+            raise UnavailableError("gone")
+        if (some[:, 0] == 0).any() and len(some) > 1:
+            raise ValueError("the first row")
+        return good(some)
+
+    scores = score(predict, matrix(rows))
+    reasons = set(scores.refusals.values())
+    assert calls <= answers_before + 1
+    assert reasons <= {"unavailable: gone"}
+    assert set(scores.refusals) == set(np.flatnonzero(np.isnan(scores.values)).tolist())
+    assert all(kind_of(reason) == "unavailable" for reason in reasons)
+    known = ~np.isnan(scores.values)
+    np.testing.assert_array_equal(scores.values[known], good(matrix(rows))[known])
