@@ -22,6 +22,7 @@ from cli.dead_letters import app as dead_letters
 from cli.get import get
 from cli.init import init
 from cli.produce import produce
+from cli.replay import replay
 from cli.roles import combiner, monitor, worker
 from cli.simulate import simulate
 from cli.topics import app as topics
@@ -44,7 +45,20 @@ app = typer.Typer(
 _COMMANDS: list[Callable[..., None]] = [init, train, add_model, check]
 if importlib.util.find_spec("cli.demo") is not None:
     _COMMANDS.append(importlib.import_module("cli.demo").demo)
-_COMMANDS += [up, worker, combiner, monitor, broker, produce, consume, get, pause, resume, simulate]
+_COMMANDS += [
+    up,
+    worker,
+    combiner,
+    monitor,
+    broker,
+    produce,
+    consume,
+    get,
+    pause,
+    resume,
+    simulate,
+    replay,
+]
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(topics, name="topics")

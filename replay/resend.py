@@ -17,7 +17,7 @@ from replay.done import MAX_TEXT, Done
 from replay.letters import Letter, headers_again, letter_of, verdict_of
 from replay.reading import TIMEOUT_S, Place, StretchReader
 from streams.client import misconfigured, translated
-from streams.errors import EnsembleError
+from streams.errors import ConfigurationError
 from streams.settings import Settings
 from streams.sink import producer_config
 
@@ -31,12 +31,6 @@ _LARGEST_BYTES = 1_000_000_000
 SENT = "sent"
 DONE = "done before"
 FOREIGN = "no dead letter"
-
-
-class ProgressError(EnsembleError):
-    """What is done is scattered too widely to be remembered beside one offset."""
-
-    exit_code = 2
 
 
 def group_of(settings: Settings) -> str:
@@ -149,7 +143,7 @@ class Desk:
             BrokerError: the broker refuses or does not answer; what was not committed will be sent
                 by the next run.
             FencedError: another replay of this ensemble has begun.
-            ProgressError: too many letters in too many places were left out by the filters.
+            ConfigurationError: too many letters in too many places were left out by the filters.
         """
         # First the producer: whatever a former one had begun ends here, and with it what is done.
         producer = None if dry_run else self._producer()
@@ -214,9 +208,10 @@ class Desk:
         for partition in sorted({letter.place[0] for _, letter in batch}):
             done = self._done[partition]
             if len(text := done.text()) > MAX_TEXT:
-                raise ProgressError(
-                    f"{self._topic}/{partition}: too many letters were left out between those "
-                    "sent again to remember which; send some of the older ones first"
+                raise ConfigurationError(
+                    f"{self._topic}/{partition}",
+                    "too many letters were left out between those sent again to remember which; "
+                    "expected some of the older ones to be sent first",
                 )
             positions.append(TopicPartition(self._topic, partition, done.low, text))
         return positions

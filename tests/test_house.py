@@ -51,11 +51,11 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "combiner": (
         (
-            "join answers settled window intake core decision encoding health fallback "
+            "join rows overtaking ahead quorum answers settled window intake core decision encoding health fallback "
             "calibration calibrators/* selections subsets recalibration conformal confidence cascade "
             "selection/* strategies/*"
         ),
-        "service outbox health_report assembly process",
+        "service outbox memory health_report assembly process",
     ),
     "cache": (
         "keys protocol latest",
@@ -63,14 +63,17 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "monitor": ("board", "service"),
     "simulation": (
-        ("clock log group journal faults inputs process outbox combining working world checkers"),
+        ("clock log group journal faults inputs process outbox combining working world evidence checkers"),
         "",
     ),
     "chaos": (
         "verdict",
         "proxy reader load plan models models_bad stage goals/* __main__",
     ),
-    "replay": ("bounds letters done", "reading resend"),
+    "replay": (
+        "bounds letters done timeline again recorded table ledger",
+        "reading resend scoring output relive run",
+    ),
     "lab": ("", "*"),
     "cli": ("", "*"),
 }

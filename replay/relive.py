@@ -1,0 +1,88 @@
+"""Leads recorded events and answers, as they are fetched, along the virtual clock."""
+
+import threading
+from collections.abc import Iterator, Mapping
+
+from combiner.core import Output
+from combiner.window import EventBlock, block_of
+from replay.reading import Place, Stretch, StretchReader
+from replay.timeline import Answers, Lane, Timeline
+from streams.columns import Columns, columns_of
+from streams.events import EventDecoder
+from streams.frames import FrameError, PredictionFrame, decode_frame
+
+# Records of a lane that wait for the other lanes; beyond the first nothing more is fetched.
+_MANY_WAITING, _FEW_WAITING = 50_000, 10_000
+
+
+def relived(
+    timeline: Timeline,
+    reader: StretchReader,
+    stretches: Mapping[Place, Stretch],
+    decoder: EventDecoder,
+    stop: threading.Event,
+) -> Iterator[tuple[list[Output], int]]:
+    """What is decided, as it is decided, and how many events were read for it.
+
+    Args:
+        timeline: with a lane for each stretch.
+        reader: reads them.
+        stretches: of inputs and predictions.
+        decoder: from records to events.
+        stop: when set, what was read by then is decided, and no more.
+
+    Raises:
+        BrokerError: the broker refuses or does not answer.
+    """
+    held: set[Place] = set()
+    for messages in reader.read(stretches, stop):
+        events = 0
+        for columns in columns_of(messages):
+            events += _feed(timeline, columns, decoder)
+        for place, lane in _lanes(timeline):
+            if reader.ended(place):
+                lane.end()
+        yield timeline.play(), events
+        if timeline.settled:
+            break  # later answers change nothing
+        _balance(timeline, reader, held)
+    for rest in timeline.lanes:
+        rest.end()
+    yield timeline.play(), 0
+
+
+def _feed(timeline: Timeline, columns: Columns, decoder: EventDecoder) -> int:
+    """Put records into their lane; how many of them are events."""
+    if columns.place in timeline.events:
+        block = block_of(decoder, columns)
+        timeline.events[columns.place].put(columns.timestamps_ms, block)
+        return len(columns)
+    frames = [frame_of(value) for value in columns.values]
+    lane = timeline.answers[columns.place]
+    lane.put(columns.timestamps_ms, Answers(columns.offsets, frames))
+    return 0
+
+
+def _lanes(timeline: Timeline) -> list[tuple[Place, Lane[EventBlock] | Lane[Answers]]]:
+    return [*timeline.events.items(), *timeline.answers.items()]
+
+
+def _balance(timeline: Timeline, reader: StretchReader, held: set[Place]) -> None:
+    """Lanes in which much waits for the others are not read on."""
+    slowest_ms = min(lane.known_until_ms for lane in timeline.lanes)
+    for place, lane in _lanes(timeline):
+        waiting = len(lane)
+        if place not in held and waiting > _MANY_WAITING and lane.known_until_ms > slowest_ms:
+            held.add(place)
+            reader.hold([place], held=True)
+        elif place in held and (waiting < _FEW_WAITING or lane.known_until_ms <= slowest_ms):
+            held.discard(place)
+            reader.hold([place], held=False)
+
+
+def frame_of(value: bytes | None) -> PredictionFrame | None:
+    """A frame; None for what is none."""
+    try:
+        return decode_frame(value)
+    except FrameError:
+        return None
