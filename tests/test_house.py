@@ -52,7 +52,7 @@ MODULES: dict[str, tuple[str, str]] = {
     "combiner": (
         (
             "join rows overtaking ahead quorum answers settled window intake core decision encoding health fallback "
-            "calibration calibrators/* selections subsets recalibration conformal confidence cascade "
+            "calibration calibrators/* selections subsets recalibration conformal confidence explanation cascade "
             "selection/* strategies/*"
         ),
         "service outbox memory health_report assembly process",
