@@ -47,12 +47,12 @@ MODULES: dict[str, tuple[str, str]] = {
     "registry": ("manifest certainty competence", "bundle"),
     "workers": (
         "batching scoring tracking protocol tensors inference suspicion pressure",
-        "adapters/* loading crew marks examiner lane agents feed watchdog service",
+        "adapters/* loading lean skops_values crew marks examiner lane agents feed watchdog service",
     ),
     "combiner": (
         (
             "join rows overtaking ahead quorum answers settled window intake core decision encoding health fallback "
-            "calibration calibrators/* selections subsets recalibration conformal confidence explanation cascade "
+            "calibration calibrators/* selections subsets recalibration conformal confidence explanation latency corrections cascade "
             "selection/* strategies/*"
         ),
         "service outbox memory health_report assembly process",
@@ -72,7 +72,7 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "replay": (
         "bounds letters done timeline again recorded table ledger",
-        "reading resend scoring output relive run",
+        "reading finding resend scoring output relive run",
     ),
     "lab": ("", "*"),
     "cli": ("", "*"),
