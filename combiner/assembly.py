@@ -1,5 +1,7 @@
 """From settings and a bundle to a combiner: which columns, weights, rungs, strategy."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ from combiner.fallback import Ladder
 from combiner.health import HealthConfig
 from combiner.intake import Member
 from combiner.join import JoinConfig
+from combiner.quorum import MONOTONE, CertainLabel, Quorum, ShareQuorum
 from combiner.strategies.majority_vote import MajorityVote
 from combiner.strategies.median import Median
 from combiner.strategies.protocol import Strategy
@@ -86,6 +89,52 @@ def _stacked_columns(settings: Settings, manifest: Manifest) -> list[int]:
     return [models.index(name) for name in stacked]
 
 
+def quorum_of(
+    settings: Settings, members: Sequence[Member], strategy: Strategy, calibrator: Calibrator
+) -> Quorum | None:
+    """Who need not be waited for; None waits for all.
+
+    Raises:
+        ConfigurationError: it cannot be told with this strategy, or does not fit the ladder.
+    """
+    tuning, fallback = settings.combiner, settings.fallback
+    if tuning.quorum == "all":
+        return None
+    if "partial" not in fallback.ladder:
+        raise ConfigurationError(
+            "combiner.quorum",
+            f"`{tuning.quorum}` without the rung `partial`; expected it in fallback.ladder",
+        )
+    weights = np.array([model.weight for model in settings.models])
+    counted = ~np.array([member.reserve for member in members], dtype=np.bool_)
+    if tuning.quorum == "share":
+        return ShareQuorum(weights, tuning.quorum_share, counted, fallback.minimum_members)
+    if strategy.name not in MONOTONE:
+        raise ConfigurationError(
+            "combiner.quorum",
+            f"whether a label is certain cannot be told with the strategy `{strategy.name}`; "
+            f'expected one of {", ".join(sorted(MONOTONE))}, or the quorum "share"',
+        )
+    ends = calibrator.apply(
+        np.array(
+            [
+                [-np.inf if member.minimum is None else member.minimum for member in members],
+                [np.inf if member.maximum is None else member.maximum for member in members],
+            ]
+        )
+    )[:, counted]
+    if not np.isfinite(ends).all():
+        endless = [m.name for m in members if m.minimum is None or m.maximum is None]
+        raise ConfigurationError(
+            "combiner.quorum",
+            f"the model `{endless[0]}` may answer anything, so no label is certain; expected "
+            "`minimum` and `maximum` for it",
+        )
+    return CertainLabel(
+        strategy, calibrator, counted, ends.min(), ends.max(), fallback.minimum_members
+    )
+
+
 def combiner_of(
     settings: Settings, manifest: Manifest, ensemble: str, recall: Recall, now_ns: int
 ) -> Combiner:
@@ -107,6 +156,8 @@ def combiner_of(
     weights = np.array([model.weight for model in settings.models])
     fallback, tuning, health = settings.fallback, settings.combiner, settings.health
     prior = manifest.data.positive_share if fallback.prior is None else fallback.prior
+    calibrator = Calibrator(names, manifest.calibrations)
+    strategy = strategy_of(settings, manifest, weights)
     decider = Decider(
         DecisionConfig(
             weights,
@@ -116,8 +167,8 @@ def combiner_of(
             tuning.explain,
         ),
         Ladder(reserves, frozenset(fallback.ladder), fallback.minimum_members),
-        Calibrator(names, manifest.calibrations),
-        strategy_of(settings, manifest, weights),
+        calibrator,
+        strategy,
         recall,
     )
     return Combiner(
@@ -127,6 +178,8 @@ def combiner_of(
             deadline_ns=tuning.deadline_ms * NS_PER_MS,
             stall_ns=tuning.stall_ms * NS_PER_MS,
             catch_up_limit_ns=max(tuning.catch_up_limit_ms, tuning.deadline_ms) * NS_PER_MS,
+            in_order=tuning.order == "partition",
+            quorum=quorum_of(settings, members, strategy, calibrator),
         ),
         HealthConfig(
             health.window_ms * NS_PER_MS,

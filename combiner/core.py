@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.latest import LatestScore
+from combiner.ahead import Runs, encode
 from combiner.answers import Answers
 from combiner.decision import Decider, Decisions
 from combiner.encoding import ScoreEncoder
@@ -20,8 +21,9 @@ from combiner.fallback import CACHED
 from combiner.health import HealthConfig, ModelHealth, State
 from combiner.intake import Member, merged, problem_of, within
 from combiner.join import JoinConfig
-from combiner.settled import Settled, joined_rows
+from combiner.settled import WAITING, Settled, joined_rows
 from combiner.window import BadRecord, EventBlock, PartitionWindow, joined_blocks
+from streams.columns import Position
 from streams.frames import PredictionFrame
 from streams.instants import NS_PER_MS, WallMs
 
@@ -30,7 +32,7 @@ Place = tuple[str, int]  # topic, partition
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What leaves one input partition, in input order.
+    """What leaves one input partition, in input order as far as it leaves together.
 
     Attributes:
         place: input topic and partition.
@@ -38,7 +40,7 @@ class Output:
         dead: the events that could not be scored, by offset.
         latest: entity and score, for the cache.
         fallbacks: int64 counts by rung.
-        missed: int64[M], events scored without each model.
+        missed: int64[M], events scored without each model that was awaited.
         latency_ms: float64[N], from the records' timestamps.
         waited_ms: float64[N], from the combiner's first sight.
     """
@@ -148,9 +150,17 @@ class Combiner:
         """Events that wait in a partition."""
         return self._windows[place].join.pending
 
+    def span(self, place: Place) -> int:
+        """Events that are held, from the oldest that waits on; some may have left ahead of it."""
+        return self._windows[place].join.span
+
     def early(self, partition: int) -> int:
         """Answers held for events of this partition number that have not come."""
         return sum(w.join.early for (_, p), w in self._windows.items() if p == partition)
+
+    def skip(self, place: Place, gone: Runs) -> None:
+        """Before the first event of a partition: these offsets have their outcomes already."""
+        self._windows[place].join.skip(gone)
 
     def set_backlog(self, place: Place, backlog_below: int) -> None:
         """Reading fell behind: events below this offset are backlog."""
@@ -283,10 +293,17 @@ class Combiner:
             [(int(events.offsets[row]), bad) for row, bad in sorted(events.bad.items())],
             list(newest.items()),
             np.bincount(decisions.rungs[here][good], minlength=CACHED + 2),
-            np.count_nonzero(~decisions.used[here][good] & ~self._reserves, axis=0),
+            self._missed(rows, decisions.used[here]),
             (now_ms - events.record_ms[good]).astype(np.float64),
             (now_ns - rows.seen_ns[good]) / NS_PER_MS,
         )
+
+    def _missed(self, rows: Settled, used: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """int64[M]: scores that had to do without each member."""
+        not_awaited = rows.hurried[:, None] & (rows.states == WAITING)
+        lacking = ~used & ~not_awaited & ~self._reserves & rows.scoreable[:, None]
+        counts: NDArray[np.int64] = np.count_nonzero(lacking, axis=0)
+        return counts
 
     def _latest(
         self, block: EventBlock, decisions: Decisions, now_ms: WallMs
@@ -306,16 +323,16 @@ class Combiner:
             )
         ]
 
-    def input_positions(self) -> Mapping[Place, int]:
-        """For each input partition, the first offset whose outcome has not left."""
-        positions: dict[Place, int] = {}
-        for place, window in self._windows.items():
-            lowest = window.join.lowest_pending()
-            if lowest is not None:
-                positions[place] = lowest
-            elif window.join.last_offset >= 0:
-                positions[place] = window.join.last_offset + 1
-        return positions
+    def input_positions(self) -> Mapping[Place, Position]:
+        """For each input partition, the first offset whose outcome has not left.
+
+        With it, in the manner of `combiner.ahead`, what left above it.
+        """
+        return {
+            place: Position(found[0], encode(*found))
+            for place, window in self._windows.items()
+            if (found := window.join.position()) is not None
+        }
 
     def prediction_positions(self) -> Mapping[int, int]:
         """For each `predictions` partition, the lowest offset that is still needed."""

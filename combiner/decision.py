@@ -152,14 +152,21 @@ class Absences:
         self._models = models
         self._reserves = reserves
 
-    def missing(self, states: NDArray[np.uint8], waited_for: Bools) -> dict[str, str]:
-        """Model → why, for uint8[M] states of one event."""
+    def missing(
+        self, states: NDArray[np.uint8], waited_for: Bools, *, hurried: bool
+    ) -> dict[str, str]:
+        """Model → why, for uint8[M] states of one event.
+
+        `hurried`: whether it left for its quorum, without waiting for the others.
+        """
         why: dict[str, str] = {}
         for column, model in enumerate(self._models):
             if self._reserves[column] or states[column] == ANSWERED:
                 continue
             if states[column] == REFUSED:
                 why[model] = "refused"
+            elif not waited_for[column]:
+                why[model] = "failed"
             else:
-                why[model] = "late" if waited_for[column] else "failed"
+                why[model] = "not awaited" if hurried else "late"
         return why

@@ -87,14 +87,20 @@ class ScoreEncoder:
 
         Events of a batch share few patterns, so names are put together once for each.
         """
-        cells = np.ascontiguousarray(np.concatenate([settled.states, used], axis=1))
+        parts = [settled.states, used, settled.hurried[:, None]]
+        cells = np.ascontiguousarray(np.concatenate(parts, axis=1))
         keys = cells.view(np.dtype((np.void, cells.shape[1]))).ravel()
         _, first, pattern = np.unique(keys, return_index=True, return_inverse=True)
         names = [
             [model for model, yes in zip(self._names.models, used[row], strict=True) if yes]
             for row in first.tolist()
         ]
-        absent = [self._absences.missing(settled.states[row], waited_for) for row in first.tolist()]
+        absent = [
+            self._absences.missing(
+                settled.states[row], waited_for, hurried=bool(settled.hurried[row])
+            )
+            for row in first.tolist()
+        ]
         places = pattern.ravel().tolist()
         missing = [absent[place] for place in places]
         for row, why in enumerate(missing):

@@ -1,61 +1,73 @@
 """The deadline join of one partition: events on one side, the answers of M models on the other.
 
 Think of a register at a counter. Each event opens a row, each model has a column, and an answer
-fills one cell. Rows leave from the top, in the order in which they came, as soon as nothing more
-is expected for them or their time is up. The clerk owns no watch: whoever calls says what time
-it is, and is told when to call again.
+fills one cell. Rows leave as soon as nothing more is expected for them or their time is up. The
+clerk owns no watch: whoever calls says what time it is, and is told when to call again.
 
 Rules of this file:
 
 1. A cell is filled at most once. WAITING becomes ANSWERED or REFUSED and stays so; whatever
    comes for a filled cell is a duplicate. This is what makes repeated predictions harmless.
-2. A row settles when no *expected* model is WAITING in it, or when its time is up:
+2. A row settles when no *expected* model is WAITING in it, when its quorum is met (if there is
+   one), or when its time is up:
    - a fresh event at `deadline_ns` after it was seen here;
    - a backlog event (one that lay in the topic before its reader came that far) once every
      model that it still waits for has stood still for `stall_ns`, and at `catch_up_limit_ns`
      in any case. An outage must not turn its backlog into fallbacks.
-3. Rows leave in order. A row that is done stays behind an earlier one that is not. Among fresh
-   rows deadlines come in order, so it still leaves before its own; behind backlog it may not.
+3. `in_order` rows leave from the top, in the order in which they came: a row that is done stays
+   behind an earlier one that is not. Among fresh rows deadlines come in order, so it still leaves
+   before its own; behind backlog it may not. Otherwise rows leave when they settle, and those
+   that left ahead of an earlier one are listed (`position`). When the list would become longer
+   than `ahead_bytes`, rows wait for the earlier ones, as if in order.
 4. Settled rows are remembered for a while. Each model is *judged* on each row once, at the row's
    deadline and not when it settled, so that a model nobody waits for can show that it is back,
    and so that late answers are known to be late.
 5. An answer can overtake its event. It is held until the event comes.
 
 A row that cannot be scored (a bad event) is added with `scoreable` False: it expects nothing,
-and keeps its place so that everything leaves in one order.
-
-Rows live in arrays between `_first` (oldest remembered), `_judged`, `_head` (oldest pending) and
-`_tail`. A row's *sequence number* counts all rows ever added and survives the moving of arrays.
+and keeps its place so that everything leaves in one order. An event that left in an earlier life
+(`skip`) has a row that is gone from the start.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from combiner.ahead import MOST_BYTES, Runs
 from combiner.answers import Answers, Cells, EarlyAnswers, Judgement
+from combiner.overtaking import Overtaking
+from combiner.quorum import Quorum
+from combiner.rows import Bools, Ints, Rows, indices
 from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
 
 _FOREVER = np.iinfo(np.int64).max
-_INITIAL_ROWS = 4096
 # Rows looked at per step when settling: small enough to stay in the processor's cache.
 _CHUNK_ROWS = 8192
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class JoinConfig:
-    """Limits of a join. Durations in nanoseconds, `remembered` in rows."""
+    """Limits of a join. Durations in nanoseconds.
+
+    Attributes:
+        members: columns.
+        deadline_ns, stall_ns, catch_up_limit_ns: see rule 2.
+        in_order, ahead_bytes: see rule 3.
+        quorum: who need not be waited for; None waits for all.
+        remembered: settled rows to keep at least.
+        initial_rows: room at the start.
+    """
 
     members: int
     deadline_ns: int
     stall_ns: int
     catch_up_limit_ns: int
+    in_order: bool = True
+    ahead_bytes: int = MOST_BYTES
+    quorum: Quorum | None = None
     remembered: int = 4096
+    initial_rows: int = 4096
 
     def __post_init__(self) -> None:
         assert self.members > 0
@@ -69,35 +81,25 @@ class DeadlineJoin:
     def __init__(self, config: JoinConfig, expected: Bools) -> None:
         assert expected.shape == (config.members,)
         self.config = config
+        self._rows = Rows(config.members, config.initial_rows)
         self._expected = expected.copy()
         self._progress_ns = np.zeros(config.members, dtype=np.int64)
-        self._first = self._judged = self._head = self._tail = 0
-        self._base = 0
         self._last_offset = -1
         self._reasons: dict[tuple[int, int], str] = {}
         self._early = EarlyAnswers()
-        self._allocate(_INITIAL_ROWS)
-
-    def _allocate(self, rows: int) -> None:
-        members = self.config.members
-        self._capacity = rows
-        self._offsets: Ints = np.empty(rows, dtype=np.int64)
-        self._seen_ns: Ints = np.empty(rows, dtype=np.int64)
-        self._due_ns: Ints = np.empty(rows, dtype=np.int64)
-        self._record: Ints = np.empty(rows, dtype=np.int64)
-        self._remaining: NDArray[np.int32] = np.empty(rows, dtype=np.int32)
-        self._backlog: Bools = np.empty(rows, dtype=np.bool_)
-        self._scoreable: Bools = np.empty(rows, dtype=np.bool_)
-        # One line per member: a frame writes neighbouring cells.
-        self._states: NDArray[np.uint8] = np.empty((members, rows), dtype=np.uint8)
-        self._scores: Floats = np.empty((members, rows), dtype=np.float64)
+        self._overtaking = Overtaking(self._rows, config.ahead_bytes)
 
     # -- what is in here ---------------------------------------------------------------------
 
     @property
     def pending(self) -> int:
         """Events that have not left."""
-        return self._tail - self._head
+        return self._rows.tail - self._rows.head - self._overtaking.count
+
+    @property
+    def span(self) -> int:
+        """Events from the oldest that has not left on, with those that left ahead of it."""
+        return self._rows.tail - self._rows.head
 
     @property
     def early(self) -> int:
@@ -109,18 +111,32 @@ class DeadlineJoin:
         """Offset of the newest event, -1 before the first."""
         return self._last_offset
 
-    def lowest_pending(self) -> int | None:
-        """Offset of the oldest event that has not left."""
-        return int(self._offsets[self._head]) if self.pending else None
+    @property
+    def oldest(self) -> int:
+        """Number of the oldest row that has not left."""
+        return self._rows.base + self._rows.head
+
+    def position(self) -> tuple[int, Runs] | None:
+        """The first offset that has not left, and what left above it; None before any event."""
+        return None if self._last_offset < 0 else self._overtaking.position()
 
     def lowest_record(self) -> int | None:
         """Lowest offset in `predictions` that a pending or coming event still needs."""
+        rows = self._rows
         lowest = self._early.lowest_record(default=_FOREVER)
         if self.pending:
-            lowest = min(lowest, int(self._record[self._head : self._tail].min()))
+            records = rows.record[rows.head : rows.tail]
+            if self._overtaking.count:
+                records = records[~rows.gone[rows.head : rows.tail]]
+            lowest = min(lowest, int(records.min()))
         return None if lowest == _FOREVER else lowest
 
     # -- what comes in -----------------------------------------------------------------------
+
+    def skip(self, gone: Runs) -> None:
+        """Before the first event: these offsets left in an earlier life."""
+        assert self._last_offset < 0, "events came already"
+        self._overtaking.earlier = gone
 
     def add_events(
         self, offsets: Ints, scoreable: Bools, backlog_below: int, now_ns: int
@@ -140,25 +156,33 @@ class DeadlineJoin:
         if count == 0:
             return Answers()
         assert int(offsets[0]) > self._last_offset, "events come in order, each once"
-        self._make_room(count)
-        if self._tail == self._head:
+        rows, config = self._rows, self.config
+        rows.make_room(count, config.remembered)
+        if rows.tail == rows.head:
             # A model cannot stand still while there is nothing to do.
             np.maximum(self._progress_ns, now_ns, out=self._progress_ns)
-        rows = slice(self._tail, self._tail + count)
+        new = slice(rows.tail, rows.tail + count)
         backlog = offsets < backlog_below
-        config = self.config
-        self._offsets[rows] = offsets
-        self._seen_ns[rows] = now_ns
-        self._backlog[rows] = backlog
-        self._due_ns[rows] = now_ns + np.where(
-            backlog, config.catch_up_limit_ns, config.deadline_ns
-        )
-        self._record[rows] = _FOREVER
-        self._scoreable[rows] = scoreable
-        self._states[:, rows] = np.where(scoreable, WAITING, REFUSED)
-        self._remaining[rows] = np.where(scoreable, np.count_nonzero(self._expected), 0)
-        self._tail += count
+        rows.offsets[new] = offsets
+        rows.seen_ns[new] = now_ns
+        rows.backlog[new] = backlog
+        rows.due_ns[new] = now_ns + np.where(backlog, config.catch_up_limit_ns, config.deadline_ns)
+        rows.record[new] = _FOREVER
+        rows.gone[new] = rows.changed[new] = rows.met[new] = rows.hurried[new] = False
+        overtaking = self._overtaking
+        gone = overtaking.earlier.contain(offsets) if len(overtaking.earlier) else None
+        if gone is not None:
+            scoreable = scoreable & ~gone
+            rows.gone[new] = gone
+            rows.due_ns[new][gone] = now_ns
+        rows.scoreable[new] = scoreable
+        rows.states[:, new] = np.where(scoreable, WAITING, REFUSED)
+        rows.remaining[new] = np.where(scoreable, np.count_nonzero(self._expected), 0)
+        rows.tail += count
         self._last_offset = int(offsets[-1])
+        if gone is not None:
+            overtaking.earlier = overtaking.earlier.above(self._last_offset + 1)
+            overtaking.let_head_go()
         return self._release_early(now_ns) if self._early.cells else Answers()
 
     def add_answers(self, member: int, cells: Cells, now_ns: int) -> Answers:
@@ -172,9 +196,9 @@ class DeadlineJoin:
             if answers.early == len(cells):
                 return answers
             cells = cells.take(np.flatnonzero(~later))
-        rows: slice | Ints | None = self._run_of(cells.offsets)
+        rows: slice | Ints | None = self._rows.run_of(cells.offsets)
         if rows is None:
-            positions, known = self._rows_of(cells.offsets)
+            positions, known = self._rows.find(cells.offsets)
             answers.unknown = len(cells) - len(positions)
             if np.count_nonzero(known[1:] <= known[:-1]):
                 # The same event twice in one frame: the first answer holds.
@@ -187,69 +211,53 @@ class DeadlineJoin:
         self._fill(member, rows, cells, now_ns, answers)
         return answers
 
-    def _run_of(self, offsets: Ints) -> slice | None:
-        """The rows of events that follow each other, if rows do so too; the usual case."""
-        first, tail = self._first, self._tail
-        if first == tail:
-            return None
-        low, count, oldest = int(offsets[0]), len(offsets), int(self._offsets[first])
-        dense = self._last_offset - oldest == tail - first - 1
-        if not dense or low < oldest or int(offsets[-1]) - low != count - 1:
-            return None
-        if np.count_nonzero(offsets[1:] <= offsets[:-1]):
-            return None
-        start = first + low - oldest
-        return slice(start, start + count)
-
-    def _rows_of(self, offsets: Ints) -> tuple[Ints, Ints]:
-        """Positions of the events that have a row, and their rows."""
-        known = self._offsets[self._first : self._tail]
-        places = np.searchsorted(known, offsets)
-        inside = np.flatnonzero(places < len(known))
-        positions = inside[known[places[inside]] == offsets[inside]]
-        return positions, places[positions] + self._first
-
     def _fill(
-        self, member: int, rows: slice | Ints, cells: Cells, now_ns: int, answers: Answers
+        self, member: int, which: slice | Ints, cells: Cells, now_ns: int, answers: Answers
     ) -> None:
-        states = self._states[member]
-        filled = states[rows]
+        rows = self._rows
+        states = rows.states[member]
+        filled = states[which]
         if np.count_nonzero(filled):
             keep = np.flatnonzero(filled == WAITING)
             answers.duplicate += len(filled) - len(keep)
-            rows, cells = _indices(rows)[keep], cells.take(keep)
+            which, cells = indices(which)[keep], cells.take(keep)
         count = len(cells)
         if not count:
             return
         # False and True, one up: ANSWERED and REFUSED.
-        states[rows] = np.isnan(cells.scores).view(np.uint8) + np.uint8(ANSWERED)
-        self._scores[member, rows] = cells.scores
+        states[which] = np.isnan(cells.scores).view(np.uint8) + np.uint8(ANSWERED)
+        rows.scores[member, which] = cells.scores
         if self._expected[member]:
-            self._remaining[rows] -= 1
-        self._record[rows] = np.minimum(self._record[rows], cells.record)
+            rows.remaining[which] -= 1
+        rows.record[which] = np.minimum(rows.record[which], cells.record)
+        rows.changed[which] = True
         answers.filled = count
-        answers.latency_ns = count * now_ns - int(np.add.reduce(self._seen_ns[rows]))
-        answers.late = self._settled_among(rows)
-        where = _indices(rows) if cells.reasons else np.empty(0)
+        answers.latency_ns = count * now_ns - int(np.add.reduce(rows.seen_ns[which]))
+        answers.late = self._late_among(which, now_ns)
+        where = indices(which) if cells.reasons else np.empty(0, dtype=np.int64)
         for position, reason in cells.reasons.items():
+            row = int(where[position])
             # Anybody may write a reason beside a score: it would never be read.
-            if where[position] >= self._head and np.isnan(cells.scores[position]):
-                self._reasons[(self._base + int(where[position]), member)] = reason
+            if row >= rows.head and not rows.gone[row] and np.isnan(cells.scores[position]):
+                self._reasons[(rows.base + row, member)] = reason
 
-    def _settled_among(self, rows: slice | Ints) -> int:
-        if isinstance(rows, slice):
-            start, stop = int(rows.start), int(rows.stop)
-            return max(0, min(stop, self._head) - start)
-        settled: Bools = np.less(rows, self._head)
-        return int(np.count_nonzero(settled))
+    def _late_among(self, which: slice | Ints, now_ns: int) -> int:
+        """How many rows left before; those that did not wait for their deadline have until then."""
+        rows = self._rows
+        if isinstance(which, slice) and not self._overtaking.count and self.config.quorum is None:
+            return max(0, min(int(which.stop), rows.head) - int(which.start))
+        left: Bools = (indices(which) < rows.head) | rows.gone[which]
+        left &= ~rows.hurried[which] | (~rows.backlog[which] & (rows.due_ns[which] <= now_ns))
+        return int(np.count_nonzero(left))
 
     def set_expected(self, expected: Bools) -> None:
         """Say which models are waited for from now on, in pending rows too."""
         if np.array_equal(expected, self._expected):
             return
         self._expected = expected.copy()
-        rows = slice(self._head, self._tail)
-        self._remaining[rows] = np.count_nonzero(self._states[expected, rows] == WAITING, axis=0)
+        rows = slice(self._rows.head, self._rows.tail)
+        waiting = self._rows.states[expected, rows] == WAITING
+        self._rows.remaining[rows] = np.count_nonzero(waiting, axis=0)
 
     def _release_early(self, now_ns: int) -> Answers:
         total = Answers()
@@ -261,110 +269,130 @@ class DeadlineJoin:
     # -- what goes out -----------------------------------------------------------------------
 
     def settle(self, now_ns: int, limit: int = _CHUNK_ROWS) -> Settled | None:
-        """Let the rows go that are done or due, oldest first; None when there is none.
+        """Let rows go that are done or due, oldest first; None when there is none.
 
         At most `limit` rows leave in one call; call again until None.
         """
-        head = self._head
-        stop = min(self._tail, head + limit)
+        rows = self._rows
+        self._look_at_quorum()
+        which = (self._from_the_top if self.config.in_order else self._wherever)(now_ns, limit)
+        if which is None:
+            return None
+        if self.config.quorum is not None:
+            rows.hurried[which] = ~self._done(which, now_ns)
+        # Backlog has no deadline of its own: it is judged as it leaves.
+        rows.due_ns[which] = np.where(rows.backlog[which], now_ns, rows.due_ns[which])
+        if isinstance(which, slice):
+            rows.head = which.stop
+        else:
+            self._overtaking.leave(which)
+        numbers = rows.base + indices(which)
+        states = rows.states[:, which].T.copy()
+        return Settled(
+            numbers,
+            rows.offsets[which].copy(),
+            rows.scores[:, which].T.copy(),
+            states,
+            rows.seen_ns[which].copy(),
+            rows.scoreable[which].copy(),
+            self._take_reasons(numbers, states),
+            rows.hurried[which].copy(),
+        )
+
+    def _from_the_top(self, now_ns: int, limit: int) -> slice | Ints | None:
+        """Rows that leave in order."""
+        rows, head = self._rows, self._rows.head
+        stop = min(rows.tail, head + limit)
         if head == stop or not self._leaves(slice(head, head + 1), now_ns)[0]:
             return None
         leaves = self._leaves(slice(head, stop), now_ns)
+        if self._overtaking.count:
+            leaves |= rows.gone[head:stop]
         count = len(leaves) if leaves.all() else int(np.argmin(leaves))
-        rows = slice(head, head + count)
-        self._head += count
-        # Backlog has no deadline of its own: it is judged as it leaves.
-        self._due_ns[rows] = np.where(self._backlog[rows], now_ns, self._due_ns[rows])
-        states = self._states[:, rows].T.copy()
-        return Settled(
-            self._base + head,
-            self._offsets[rows].copy(),
-            self._scores[:, rows].T.copy(),
-            states,
-            self._seen_ns[rows].copy(),
-            self._scoreable[rows].copy(),
-            self._take_reasons(self._base + head, states),
-        )
+        if self._overtaking.count:
+            return head + np.flatnonzero(~rows.gone[head : head + count])
+        return slice(head, head + count)
 
-    def _leaves(self, rows: slice, now_ns: int) -> Bools:
+    def _wherever(self, now_ns: int, limit: int) -> Ints | None:
+        """Rows that leave when they are ready."""
+        rows, head = self._rows, self._rows.head
+        span = slice(head, rows.tail)
+        which = head + np.flatnonzero(self._leaves(span, now_ns) & ~rows.gone[span])[:limit]
+        admitted = self._overtaking.admit(which)
+        return admitted if len(admitted) else None
+
+    def _leaves(self, which: slice, now_ns: int) -> Bools:
         """bool[N]: rule 2."""
-        leaves: Bools = (self._remaining[rows] <= 0) | (self._due_ns[rows] <= now_ns)
-        backlog = self._backlog[rows]
-        if backlog.any() and not leaves.all():
-            moving = self._expected & (self._progress_ns + self.config.stall_ns > now_ns)
-            waits = (self._states[moving, rows] == WAITING).any(axis=0)
-            young = self._seen_ns[rows] + self.config.stall_ns > now_ns
-            leaves |= backlog & ~waits & ~young
-        return leaves
+        done = self._done(which, now_ns)
+        return done if self.config.quorum is None else done | self._rows.met[which]
+
+    def _done(self, which: slice | Ints, now_ns: int) -> Bools:
+        """bool[N]: rule 2 without the quorum."""
+        rows, stall_ns = self._rows, self.config.stall_ns
+        done: Bools = (rows.remaining[which] <= 0) | (rows.due_ns[which] <= now_ns)
+        backlog = rows.backlog[which]
+        if backlog.any() and not done.all():
+            moving = self._expected & (self._progress_ns + stall_ns > now_ns)
+            waits = (rows.states[:, which][moving] == WAITING).any(axis=0)
+            young = rows.seen_ns[which] + stall_ns > now_ns
+            done |= backlog & ~waits & ~young
+        return done
+
+    def _look_at_quorum(self) -> None:
+        """Find out which rows have a quorum, of those that changed."""
+        rows, quorum = self._rows, self.config.quorum
+        if quorum is None:
+            return
+        span = slice(rows.head, rows.tail)
+        which = rows.head + np.flatnonzero(rows.changed[span] & ~rows.met[span])
+        if len(which):
+            rows.changed[which] = False
+            rows.met[which] = quorum.met(rows.scores[:, which].T, rows.states[:, which].T)
 
     def next_wake_ns(self) -> int | None:
         """When `settle` can have something to say although nothing comes in; None is never."""
         if not self.pending:
             return None
-        head = self._head
-        if self._remaining[head] <= 0:
-            return 0
-        due = int(self._due_ns[head])
-        if self._backlog[head]:
-            waited = self._expected & (self._states[:, head] == WAITING)
-            stalls = int(self._progress_ns[waited].max()) + self.config.stall_ns
-            young = int(self._seen_ns[head]) + self.config.stall_ns
-            due = min(due, max(stalls, young))
-        return due
+        self._look_at_quorum()
+        if self.config.in_order:
+            return int(self._wakes_ns(np.array([self._rows.head]))[0])
+        return int(self._wakes_ns(self._overtaking.waiting()).min())
+
+    def _wakes_ns(self, which: Ints) -> Ints:
+        """int64[N]: when each row leaves if nothing comes in; 0 is at once."""
+        rows, stall_ns = self._rows, self.config.stall_ns
+        wakes: Ints = rows.due_ns[which]
+        backlog = rows.backlog[which]
+        if backlog.any():
+            waited = self._expected[:, None] & (rows.states[:, which] == WAITING)
+            stood_ns = np.where(waited, self._progress_ns[:, None], 0).max(axis=0)
+            still_ns = np.maximum(stood_ns, rows.seen_ns[which]) + stall_ns
+            wakes = np.where(backlog, np.minimum(wakes, still_ns), wakes)
+        wakes[(rows.remaining[which] <= 0) | rows.met[which]] = 0
+        return wakes
 
     def judge(self, now_ns: int) -> Judgement | None:
         """How the models did on the rows whose deadline passed since the last call."""
-        rows = slice(self._judged, self._head)
-        passed = self._due_ns[rows] <= now_ns
+        rows = self._rows
+        passed = rows.due_ns[rows.judged : rows.head] <= now_ns
         count = len(passed) if passed.all() else int(np.argmin(passed))
         if not count:
             return None
-        rows = slice(self._judged, self._judged + count)
-        self._judged += count
-        states = self._states[:, rows][:, self._scoreable[rows]]
+        which = slice(rows.judged, rows.judged + count)
+        rows.judged += count
+        scoreable = rows.scoreable[which]
+        states = rows.states[:, which][:, scoreable]
+        # Backlog that left for its quorum gave the others no time to be measured by.
+        timed = ~(rows.hurried[which] & rows.backlog[which])[scoreable]
         return Judgement(
             np.count_nonzero(states == ANSWERED, axis=1),
             np.count_nonzero(states == REFUSED, axis=1),
-            np.count_nonzero(states == WAITING, axis=1),
+            np.count_nonzero((states == WAITING) & timed, axis=1),
         )
 
-    def _take_reasons(self, sequence: int, states: NDArray[np.uint8]) -> dict[tuple[int, int], str]:
+    def _take_reasons(self, numbers: Ints, states: NDArray[np.uint8]) -> dict[tuple[int, int], str]:
         if not self._reasons:
             return {}
         refused = zip(*(places.tolist() for places in np.nonzero(states == REFUSED)), strict=True)
-        found = {(row, m): self._reasons.pop((sequence + row, m), "") for row, m in refused}
+        found = {(row, m): self._reasons.pop((int(numbers[row]), m), "") for row, m in refused}
         return {cell: reason for cell, reason in found.items() if reason}
-
-    # -- room --------------------------------------------------------------------------------
-
-    def _make_room(self, count: int) -> None:
-        if self._tail + count <= self._capacity:
-            return
-        self._first = max(self._first, min(self._judged, self._head) - self.config.remembered)
-        live = self._tail - self._first
-        capacity = self._capacity
-        while capacity < 2 * (live + count):
-            capacity *= 2
-        old = slice(self._first, self._tail)
-        kept = (
-            self._offsets[old], self._seen_ns[old], self._due_ns[old], self._record[old],
-            self._remaining[old], self._backlog[old], self._scoreable[old],
-            self._states[:, old], self._scores[:, old],
-        )  # fmt: skip
-        if capacity > self._capacity:
-            self._allocate(capacity)
-        new = slice(0, live)
-        targets: tuple[NDArray[Any], ...] = (
-            self._offsets, self._seen_ns, self._due_ns, self._record,
-            self._remaining, self._backlog, self._scoreable, self._states, self._scores,
-        )  # fmt: skip
-        for target, source in zip(targets, kept, strict=True):
-            target[..., new] = source
-        shift = self._first
-        self._base += shift
-        self._first, self._judged = 0, self._judged - shift
-        self._head, self._tail = self._head - shift, self._tail - shift
-
-
-def _indices(rows: slice | Ints) -> Ints:
-    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows

@@ -24,13 +24,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from combiner.core import Output, Place
 from combiner.window import BadRecord
 from streams.client import translated
+from streams.columns import Position
 from streams.errors import BrokerError, EnsembleError, FencedError
 from streams.records import Header, Headers, dead_letter_headers
+from streams.source import committable
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class Shipment:
     """
 
     outputs: Sequence[Output]
-    positions: Mapping[Place, int]
+    positions: Mapping[Place, Position]
     group: object = None
 
     @property
@@ -103,8 +105,8 @@ class _Load:
     shipments: list[Shipment] = field(default_factory=list)
 
     @property
-    def positions(self) -> dict[Place, int]:
-        latest: dict[Place, int] = {}
+    def positions(self) -> dict[Place, Position]:
+        latest: dict[Place, Position] = {}
         for shipment in self.shipments:
             latest.update(shipment.positions)
         return latest
@@ -131,7 +133,7 @@ class Outbox:
         self._changed = threading.Condition()
         self._waiting: list[Shipment] = []
         self._events = 0  # outcomes shipped but not published
-        self._acknowledged: dict[Place, int] = {}
+        self._acknowledged: dict[Place, Position] = {}
         self._stopping = False
         self._failure: EnsembleError | None = None
         self._undelivered: KafkaError | None = None
@@ -176,7 +178,7 @@ class Outbox:
         """Outcomes shipped but not yet safe with the broker."""
         return self._events
 
-    def acknowledged(self) -> dict[Place, int]:
+    def acknowledged(self) -> dict[Place, Position]:
         """At-least-once: positions to commit that became safe since the last call."""
         with self._changed:
             positions, self._acknowledged = self._acknowledged, {}
@@ -253,7 +255,7 @@ class Outbox:
         producer = self._producer
         producer.begin_transaction()
         self._produce(load)
-        offsets = [TopicPartition(*place, offset) for place, offset in load.positions.items()]
+        offsets = [committable(place, position) for place, position in load.positions.items()]
         group = load.shipments[-1].group
         producer.send_offsets_to_transaction(offsets, group, _COMMIT_TIMEOUT_S)
         producer.commit_transaction(_COMMIT_TIMEOUT_S)

@@ -6,24 +6,24 @@ publishes and commits on another; the cache writes on a third.
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from confluent_kafka import TopicPartition
 
-from cache import keys
-from cache.latest import LatestScore, decode_latest, encode_latest
 from cache.protocol import ScoreCache
+from combiner.ahead import UnreadableError, decode
 from combiner.assembly import combiner_of
 from combiner.core import Combiner, Output, Place
 from combiner.fallback import RUNGS
 from combiner.health_report import HealthReporter
+from combiner.memory import LatestScores
 from combiner.outbox import SMALL_RECORD_BYTES, Outbox, OutboxConfig, RewindError, Shipment
 from combiner.window import block_of
 from registry.bundle import LoadedBundle
 from streams import signals
-from streams.columns import Columns, columns_of
-from streams.errors import BrokerError
+from streams.columns import Columns, Position, columns_of
+from streams.errors import BrokerError, ConfigurationError
 from streams.frames import FrameError, PredictionFrame, decode_frame
 from streams.instants import Clock, MonotonicNs
 from streams.mapping import decoder_of
@@ -105,7 +105,7 @@ class CombinerService:
     ) -> None:
         self._settings = settings
         self._bundle = bundle
-        self._cache = cache
+        self._latest = LatestScores(cache, settings.ensemble.name, settings.cache.ttl_s)
         self._metrics = metrics
         self._clock = clock
         self._identity = Identity(settings.ensemble.name, slot)
@@ -113,6 +113,7 @@ class CombinerService:
         self._decoder = decoder_of(bundle.manifest.schema, settings.event)
         self._core = self._new_core()
         self._paused: set[Place] = set()
+        self._new: set[Place] = set()  # inputs of which no record has come
         self._dead_letter_bytes: int | None = None
         self._group_metadata: object = None
         self._rewinds = 0  # since something was published
@@ -152,7 +153,7 @@ class CombinerService:
             self._settings,
             self._bundle.manifest,
             self._ensemble,
-            self._recall,
+            self._latest.recall,
             self._clock.monotonic_ns(),
         )
 
@@ -227,19 +228,20 @@ class CombinerService:
             self._group_metadata = self._source.consumer.consumer_group_metadata()
         return self._group_metadata
 
-    def _positions(self) -> dict[Place, int]:
+    def _positions(self) -> dict[Place, Position]:
         predictions = self._settings.topics.predictions
         positions = dict(self._core.input_positions())
         for partition, offset in self._core.prediction_positions().items():
-            positions[(predictions, partition)] = offset
+            positions[(predictions, partition)] = Position(offset)
         return positions
 
     # -- what comes in -----------------------------------------------------------------------
 
     def _take_in(self, fetched: Sequence[Columns]) -> None:
         """Events first: an answer whose event is in the same fetch need not be held."""
-        now_ns = self._clock.monotonic_ns()
         predictions = self._settings.topics.predictions
+        self._begin({columns.place for columns in fetched} & self._new)
+        now_ns = self._clock.monotonic_ns()
         for columns in fetched:
             if columns.place[0] != predictions:
                 self._core.add_events(columns.place, block_of(self._decoder, columns), now_ns)
@@ -247,6 +249,30 @@ class CombinerService:
         for columns in fetched:
             if columns.place[0] == predictions:
                 self._add_frames(columns, now_ns)
+
+    def _begin(self, places: Set[Place]) -> None:
+        """Learn what has its outcome already, with the first records of some partitions.
+
+        Not before: until then the position may still be inside another process's transaction,
+        and asking would wait for its end.
+        """
+        if not places:
+            return
+        for place, position in self._source.committed(sorted(places)).items():
+            try:
+                self._core.skip(place, decode(*position))
+            except UnreadableError as error:
+                raise ConfigurationError(
+                    f"consumer group {self._identity.group}",
+                    f"beside the committed offset of {place[0]}/{place[1]} stands "
+                    f"{position.metadata[:80]!r}, and {error}; expected what a combiner wrote: "
+                    "set the group's offset anew, and everything from it on is scored again",
+                ) from error
+        self._new -= places
+
+    def _open(self, place: Place) -> None:
+        self._core.open(place, self._source.high_watermark(place))
+        self._new.add(place)
 
     def _add_frames(self, columns: Columns, now_ns: MonotonicNs) -> None:
         partition = columns.place[1]
@@ -260,27 +286,13 @@ class CombinerService:
         self._core.add_frames(partition, frames, now_ns)
         self._core.skip_frames(partition, int(columns.offsets[-1]) + 1)
 
-    def _recall(self, entities: Sequence[str]) -> list[LatestScore | None]:
-        name = self._settings.ensemble.name
-        found = self._cache.get_many(keys.latest_keys(name, entities))
-        return [decode_latest(value) for value in found]
-
     # -- what goes out -----------------------------------------------------------------------
 
     def _on_published(self, outputs: Sequence[Output], took_s: float) -> None:
         """On the outbox's thread."""
         self._rewinds = 0
         self._metrics.histogram(signals.COMMIT_SECONDS).observe(took_s)
-        name = self._settings.ensemble.name
-        latest = dict(entry for output in outputs for entry in output.latest)
-        if latest:
-            items = [
-                (key, encode_latest(score))
-                for key, score in zip(
-                    keys.latest_keys(name, list(latest)), latest.values(), strict=True
-                )
-            ]
-            self._cache.set_many(items, self._settings.cache.ttl_s)
+        self._latest.remember(outputs)
         for output in outputs:
             self._observe(output)
 
@@ -304,8 +316,8 @@ class CombinerService:
         limit = self._settings.combiner.max_pending
         blocked = self._outbox.unpublished > limit
         for place in self._core.places:
-            pending = self._core.pending(place)
-            self._pace(place, too_much=blocked or pending >= limit, enough=pending < limit // 2)
+            span = self._core.span(place)
+            self._pace(place, too_much=blocked or span >= limit, enough=span < limit // 2)
             partition = place[1]
             early = self._core.early(partition)
             self._pace(
@@ -335,7 +347,7 @@ class CombinerService:
         for partition in partitions:
             place = (partition.topic, partition.partition)
             if place[0] != predictions:
-                self._core.open(place, self._source.high_watermark(place))
+                self._open(place)
         log.info("%s owns %s", self._identity.member, sorted(self._core.places))
 
     def _on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
@@ -378,11 +390,11 @@ class CombinerService:
         self._paused.clear()
         self._group_metadata = None
         for place in places:
-            self._core.open(place, self._source.high_watermark(place))
+            self._open(place)
 
     def _close(self) -> None:
         self._outbox.drain(_DRAIN_S)
         self._source.close()
         self._outbox.close(_DRAIN_S)
         self._health_sink.close()
-        self._cache.close()
+        self._latest.close()

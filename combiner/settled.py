@@ -15,29 +15,31 @@ class Settled:
     """Rows that leave, in input order.
 
     Attributes:
-        sequence: the number of the first row; the others follow without a gap.
+        numbers: int64[N], each row's number among all that were ever added.
         offsets: int64[N].
         scores: float64[N, M]; meaningless where not ANSWERED.
         states: uint8[N, M] of WAITING, ANSWERED, REFUSED.
         seen_ns: int64[N], when each event was seen.
         scoreable: bool[N]; False for bad events.
         reasons: why, for refused cells, by (row, member).
+        hurried: bool[N], whether a row left for its quorum, before all were there or late.
     """
 
-    sequence: int
+    numbers: NDArray[np.int64]
     offsets: NDArray[np.int64]
     scores: NDArray[np.float64]
     states: NDArray[np.uint8]
     seen_ns: NDArray[np.int64]
     scoreable: NDArray[np.bool_]
     reasons: dict[tuple[int, int], str]
+    hurried: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.offsets)
 
 
 def joined_rows(parts: Sequence[Settled]) -> Settled:
-    """Rows of several joins, one behind the other; their sequence numbers mean nothing then."""
+    """Rows of several joins, one behind the other; their numbers mean nothing then."""
     if len(parts) == 1:
         return parts[0]
     reasons: dict[tuple[int, int], str] = {}
@@ -46,11 +48,12 @@ def joined_rows(parts: Sequence[Settled]) -> Settled:
         reasons |= {(start + row, member): why for (row, member), why in part.reasons.items()}
         start += len(part)
     return Settled(
-        -1,
+        np.concatenate([part.numbers for part in parts]),
         np.concatenate([part.offsets for part in parts]),
         np.concatenate([part.scores for part in parts]),
         np.concatenate([part.states for part in parts]),
         np.concatenate([part.seen_ns for part in parts]),
         np.concatenate([part.scoreable for part in parts]),
         reasons,
+        np.concatenate([part.hurried for part in parts]),
     )

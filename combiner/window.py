@@ -52,10 +52,25 @@ class EventBlock:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def part(self, start: int, stop: int) -> "EventBlock":
-        """The events from `start` up to `stop`."""
-        if start == 0 and stop == len(self):
+    def take(self, which: Ints) -> "EventBlock":
+        """The events at some ascending places."""
+        if len(which) == len(self):
             return self
+        start, stop = int(which[0]), int(which[-1]) + 1
+        if stop - start == len(which):
+            return self._part(start, stop)
+        chosen = which.tolist()
+        return EventBlock(
+            self.offsets[which],
+            [self.ids[place] for place in chosen],
+            [self.keys[place] for place in chosen],
+            [self.entities[place] for place in chosen],
+            self.time_ms[which],
+            self.record_ms[which],
+            {at: self.bad[place] for at, place in enumerate(chosen) if place in self.bad},
+        )
+
+    def _part(self, start: int, stop: int) -> "EventBlock":
         bad = {place - start: why for place, why in self.bad.items() if start <= place < stop}
         return EventBlock(
             self.offsets[start:stop],
@@ -127,12 +142,12 @@ class PartitionWindow:
         self.join = DeadlineJoin(config, expected)
         self.backlog_below = backlog_below
         self._blocks: deque[EventBlock] = deque()
-        self._taken = 0  # events already gone from the first block
+        self._first = 0  # number of the row of the first block's first event
 
     def add(self, block: EventBlock, now_ns: int) -> Answers:
         """Let a block of events wait."""
         if len(block) == 0:
-            return Answers()  # it would never leave, and all behind it would wait for that
+            return Answers()
         scoreable = np.ones(len(block), dtype=np.bool_)
         scoreable[list(block.bad)] = False
         self._blocks.append(block)
@@ -144,18 +159,30 @@ class PartitionWindow:
         return max(self.join.last_offset, self.backlog_below) + FAR_AHEAD
 
     def settle(self, now_ns: int) -> list[tuple[Settled, EventBlock]]:
-        """All that leaves now, in order; each part with its events."""
+        """All that leaves now; each part in the order of its events, and with them."""
         parts: list[tuple[Settled, EventBlock]] = []
-        while self._blocks:
-            first = self._blocks[0]
-            settled = self.join.settle(now_ns, limit=len(first) - self._taken)
-            if settled is None:
-                break
-            stop = self._taken + len(settled)
-            block = first.part(self._taken, stop)
-            if stop == len(first):
-                self._blocks.popleft()
-            self._taken = stop % len(first)
-            assert block.offsets[0] == settled.offsets[0], "events and rows walk in step"
+        while (settled := self.join.settle(now_ns)) is not None:
+            block = self._events_of(settled.numbers)
+            assert np.array_equal(block.offsets, settled.offsets), "events and rows walk in step"
             parts.append((settled, block))
+        self._forget()
         return parts
+
+    def _events_of(self, numbers: Ints) -> EventBlock:
+        """The events of some rows, by ascending numbers."""
+        found: list[EventBlock] = []
+        first, taken = self._first, 0
+        for block in self._blocks:
+            stop = taken + int(np.searchsorted(numbers[taken:], first + len(block)))
+            if stop > taken:
+                found.append(block.take(numbers[taken:stop] - first))
+            first, taken = first + len(block), stop
+            if taken == len(numbers):
+                break
+        return joined_blocks(found)
+
+    def _forget(self) -> None:
+        """Drop the blocks of which everything has left."""
+        oldest = self.join.oldest
+        while self._blocks and self._first + len(self._blocks[0]) <= oldest:
+            self._first += len(self._blocks.popleft())

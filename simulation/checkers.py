@@ -6,118 +6,39 @@ read at the instant of a decision follows exactly whose answers it must have use
 """
 
 import math
+from base64 import b85decode
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from itertools import product
 from typing import Any
 
-import msgspec
-
+from combiner.ahead import MOST_BYTES
+from simulation.evidence import Event, Evidence
 from simulation.inputs import EXPECT, GOOD
 from simulation.journal import Tenure
-from simulation.log import Entry
-from simulation.process import DEAD_LETTERS, PREDICTIONS, SCORED
 from simulation.world import CACHED_MAX_AGE_MS, PRIOR, Run, weights_of
-from streams.frames import FrameError, PredictionFrame, decode_frame
+from streams.columns import Position
 from streams.instants import NS_PER_MS
-from streams.records import Headers
 
 # A fetch is followed by a rest, and a wake-up is never finer than a millisecond.
 WAKE_SLACK_NS = 4 * NS_PER_MS
 # From a deadline until a `read_committed` reader has the score.
 VISIBLE_SLACK_NS = 100 * NS_PER_MS
 
-Event = tuple[str, int, int]  # topic, partition, offset
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a model said first about an event; NaN is a refusal."""
-
-    record: int
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A scored record or a dead letter, as a `read_committed` reader has it."""
-
-    event: Event
-    entry: Entry
-    scored: dict[str, Any] | None
-    error: str
-
-
-class Evidence:
-    """The logs of a run, put in order once for all judges."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.plan = run.plan
-        self.members = {member.name: member for member in run.plan.members}
-
-    @cached_property
-    def events(self) -> dict[Event, Entry]:
-        """All events, in the order of each partition."""
-        records = [r for topic in self.plan.inputs for r in self.run.log.committed_records(topic)]
-        return {(*record.place, record.number): record for record in records}
-
-    @cached_property
-    def outcomes(self) -> list[Outcome]:
-        """All outcomes, those of one topic and partition in their order."""
-        log = self.run.log
-        scored = [_scored(entry) for entry in log.committed_records(SCORED)]
-        return scored + [_dead(entry) for entry in log.committed_records(DEAD_LETTERS)]
-
-    @cached_property
-    def frames(self) -> dict[int, list[tuple[int, PredictionFrame]]]:
-        """By partition: offset and content of each record that counts."""
-        found: dict[int, list[tuple[int, PredictionFrame]]] = {}
-        for entry in self.run.log.committed_records(PREDICTIONS):
-            try:
-                frame = decode_frame(entry.record_value)
-            except FrameError:
-                continue
-            member = self.members.get(frame.model)
-            known = member is not None and (not member.version or frame.version == member.version)
-            if known and frame.partition == entry.place[1] and frame.scores.ndim == 1:
-                found.setdefault(frame.partition, []).append((entry.number, frame))
-        return found
-
-    @cached_property
-    def answers(self) -> dict[tuple[Event, str], Answer]:
-        """The first answer of each model to each event."""
-        first: dict[tuple[Event, str], Answer] = {}
-        for partition, frames in self.frames.items():
-            for record, frame in frames:
-                cells = zip(frame.offsets.tolist(), frame.scores.tolist(), strict=True)
-                for offset, score in cells:
-                    cell = ((frame.topic, partition, offset), frame.model)
-                    first.setdefault(cell, Answer(record, self._judged(frame.model, score)))
-        return first
-
-    def _judged(self, model: str, score: float) -> float:
-        member = self.members[model]
-        low = -math.inf if member.minimum is None else member.minimum
-        high = math.inf if member.maximum is None else member.maximum
-        return score if low <= score <= high and math.isfinite(score) else math.nan
-
-    def tenure(self, outcome: Outcome) -> Tenure:
-        """Who decided."""
-        return self.run.journal.tenures[outcome.entry.written_by]
-
-
-def _scored(entry: Entry) -> Outcome:
-    record = msgspec.json.decode(entry.record_value or b"")
-    topic, partition, offset = record["source"].split("/")
-    return Outcome((topic, int(partition), int(offset)), entry, record, "")
-
-
-def _dead(entry: Entry) -> Outcome:
-    found = {name: (text or b"").decode() for name, text in entry.record_headers}
-    event = (found[Headers.TOPIC], int(found[Headers.PARTITION]), int(found[Headers.OFFSET]))
-    return Outcome(event, entry, None, found[Headers.CLASS])
+def ahead_of(position: Position) -> set[int]:
+    """The offsets that a committed position names as settled, read digit by digit."""
+    text, found, offset = position.metadata, set[int](), position.offset
+    content = b85decode(text.removeprefix("ahead-1:"))
+    number, shift, settled = 0, 0, False
+    for byte in content:
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            if settled:
+                found.update(range(offset, offset + number))
+            offset, number, shift, settled = offset + number, 0, 0, not settled
+    return found
 
 
 def check_finished(evidence: Evidence) -> Iterator[str]:
@@ -127,7 +48,7 @@ def check_finished(evidence: Evidence) -> Iterator[str]:
 
 
 def check_once(evidence: Evidence) -> Iterator[str]:
-    """One outcome for each event; with at-least-once one or more, and more only after a fault."""
+    """One outcome for each event; with at-least-once one or more, but none that was committed."""
     counts = Counter(outcome.event for outcome in evidence.outcomes)
     tenures = Counter((o.event, o.entry.written_by) for o in evidence.outcomes)
     exactly = evidence.plan.delivery == "exactly_once"
@@ -140,10 +61,16 @@ def check_once(evidence: Evidence) -> Iterator[str]:
     for (event, tenure), count in tenures.items():
         if count > 1:
             yield f"{event} left tenure {tenure} {count} times"
+    for outcome in evidence.outcomes:
+        began = evidence.tenure(outcome).began
+        if outcome.event[2] < began.offset or outcome.event[2] in ahead_of(began):
+            yield f"{outcome.event} had its outcome when its tenure began"
 
 
 def check_order(evidence: Evidence) -> Iterator[str]:
     """Outcomes of a partition come in the order of its events; a tenure never goes back."""
+    if evidence.plan.order == "ready":
+        return
     last: dict[tuple[object, ...], int] = {}
     exactly = evidence.plan.delivery == "exactly_once"
     for outcome in evidence.outcomes:
@@ -262,15 +189,18 @@ def check_fallbacks(evidence: Evidence) -> Iterator[str]:
 def check_deadlines(evidence: Evidence) -> Iterator[str]:
     """Nobody waits longer than allowed, and no fresh event gives up on a late model earlier.
 
-    What stands behind backlog waits for it; a process that stands still is excused for as long.
+    What stands behind backlog waits for it, in order of the partition or where there is no room to
+    note what left ahead; a process that stands still is excused for as long.
     """
     plan, journal = evidence.plan, evidence.run.journal
     deadline_ns, limit_ns = plan.deadline_ms * NS_PER_MS, plan.limit_ms * NS_PER_MS
+    waits = plan.order == "partition" or plan.ahead_bytes < MOST_BYTES
     due: dict[tuple[int, int], int] = {}
     for tenure in journal.tenures:
         latest_ns = 0
         for offset, (seen_ns, backlog) in tenure.seen.items():
-            latest_ns = max(latest_ns, seen_ns + (limit_ns if backlog else deadline_ns))
+            own_ns = seen_ns + (limit_ns if backlog else deadline_ns)
+            latest_ns = max(latest_ns, own_ns) if waits else own_ns
             due[(tenure.number, offset)] = latest_ns
             if offset not in tenure.left:
                 continue
@@ -290,6 +220,37 @@ def check_deadlines(evidence: Evidence) -> Iterator[str]:
         gave_up = outcome.scored is not None and "late" in outcome.scored["missing"].values()
         if gave_up and not backlog and tenure.left[offset][0] < seen_ns + deadline_ns:
             yield f"{outcome.event}: gave up before the deadline"
+
+
+def check_quorum(evidence: Evidence) -> Iterator[str]:
+    """Nobody is left out before its time but for a quorum."""
+    plan = evidence.plan
+    weights = dict(zip(evidence.members, weights_of(plan), strict=True))
+    names = {name for name, member in evidence.members.items() if not member.reserve}
+    for outcome in evidence.outcomes:
+        record = outcome.scored
+        if record is None or "not awaited" not in record["missing"].values():
+            continue
+        used, missing = set(record["models"]), set(record["missing"])
+        share = sum(weights[name] for name in used) / sum(weights[name] for name in names)
+        if len(used) < plan.minimum_members or plan.quorum == "all":
+            yield f"{outcome.event} left for the quorum of {sorted(used)}"
+        elif plan.quorum == "share" and share < plan.quorum_share - 1e-9:
+            yield f"{outcome.event} left for a share of {share}"
+        elif plan.quorum == "certain" and len(_labels(evidence, record, missing)) > 1:
+            yield f"{outcome.event} left with an uncertain label"
+
+
+def _labels(evidence: Evidence, record: dict[str, Any], missing: set[str]) -> set[bool]:
+    """The labels that are possible if those that did not refuse answer 0, or 1, or not at all."""
+    known = dict(record["predictions"])
+    silent = [name for name in missing if not record["missing"][name].startswith("refused")]
+    futures = product((None, 0.0, 1.0), repeat=len(silent))
+    return {
+        _combined(evidence, known | {n: s for n, s in zip(silent, future, strict=True)
+                                     if s is not None}, record["fallback"]) >= 0.5
+        for future in futures
+    }  # fmt: skip
 
 
 def check_backlog(evidence: Evidence) -> Iterator[str]:
@@ -330,6 +291,7 @@ CHECKERS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     check_answers,
     check_fallbacks,
     check_deadlines,
+    check_quorum,
     check_backlog,
 )
 

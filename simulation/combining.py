@@ -1,13 +1,14 @@
 """A combiner process: what `combiner/service.py` does, around the same core."""
 
+from combiner.ahead import decode
 from combiner.core import Combiner
 from combiner.window import BadRecord, block_of
 from simulation.inputs import DECODER
 from simulation.journal import Tenure
-from simulation.log import Place, UnstableError
+from simulation.log import UnstableError
 from simulation.outbox import Outbox, Shipment
 from simulation.process import PREDICTIONS, KilledError, Process, Surroundings
-from streams.columns import Columns, columns_of
+from streams.columns import Columns, Place, Position, columns_of
 from streams.frames import FrameError, PredictionFrame, decode_frame
 from streams.instants import NS_PER_MS
 
@@ -124,7 +125,7 @@ class CombinerProcess(Process):
             return
         fetched = self._fetch()
         self.step("fetched")
-        core = self.core
+        core, around = self.core, self.around
         left = core.advance(self.monotonic_ns(), self.around.clock.wall_ms())
         if self.outbox.failed:
             self._rewind()
@@ -134,7 +135,10 @@ class CombinerProcess(Process):
                 self._note(tenure, output.dead, [value for _, value in output.scored])
             positions = dict(core.input_positions())
             for partition, offset in core.prediction_positions().items():
-                positions[(PREDICTIONS, partition)] = offset
+                positions[(PREDICTIONS, partition)] = Position(offset)
+            around.counts["commits with offsets ahead"] += any(
+                p.metadata for p in positions.values()
+            )
             numbered = [(tenure.number, output) for tenure, output in outputs]
             self.outbox.ship(Shipment(numbered, positions, self._generation))
         if now_ns - self._committed_ns >= _COMMIT_EVERY_NS:
@@ -201,9 +205,15 @@ class CombinerProcess(Process):
         position = self._positions[place]
         if position is None:
             try:
-                position = self.around.log.committed(self._group.name, place)
+                found = self.around.log.committed(self._group.name, place)
             except UnstableError:
                 self.around.counts["positions inside a transaction"] += 1
+                return None
+            position = self._positions[place] = found.offset
+            if place[0] != PREDICTIONS:
+                self.around.counts["went on with offsets ahead"] += bool(found.metadata)
+                self._tenures[place].began = found
+                self.core.skip(place, decode(*found))
         return position
 
     def _add_events(self, columns: Columns) -> None:
@@ -232,11 +242,11 @@ class CombinerProcess(Process):
         limit = self.around.plan.max_pending
         blocked = self.outbox.unpublished > limit
         for place, tenure in self._tenures.items():
-            pending = self.core.pending(place)
-            if place not in self._paused and (blocked or pending >= limit):
+            span = self.core.span(place)
+            if place not in self._paused and (blocked or span >= limit):
                 self.around.counts["back-pressure"] += 1
                 self._paused.add(place)
-            elif place in self._paused and not blocked and pending < limit // 2:
+            elif place in self._paused and not blocked and span < limit // 2:
                 self._paused.discard(place)
                 tenure.backlog_below = self.around.log.high_watermark(place)
                 self.core.set_backlog(place, tenure.backlog_below)

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from combiner.ahead import MOST_BYTES
 from combiner.intake import Member
 from streams.records import Fallback
 
@@ -56,6 +57,8 @@ class Incident:
 class Plan:
     """One run.
 
+    `ahead_bytes` is the most that the log takes beside a committed offset.
+
     `rates` holds the faults that are on. Events come in bursts every `burst_ms`, for `lasts_ms`;
     the processes start `starts_ms` after the first, and what came before them is backlog.
     """
@@ -70,6 +73,10 @@ class Plan:
     strategy: Literal["weighted_mean", "median"]
     rungs: frozenset[Fallback]
     minimum_members: int
+    order: Literal["partition", "ready"]
+    ahead_bytes: int
+    quorum: Literal["all", "share", "certain"]
+    quorum_share: float
     deadline_ms: int
     stall_ms: int
     limit_ms: int
@@ -94,6 +101,7 @@ def plan_of(seed: int) -> Plan:
     if dice.random() < 0.6:
         members.append(Member("r", "", None, None, reserve=True))
     optional: tuple[Fallback, ...] = ("partial", "reserve", "cached")
+    rungs = frozenset(rung for rung in optional if dice.random() < 0.85)
     lasts_ms = int(dice.integers(200, 1200))
     names = [member.name for member in members]
     return Plan(
@@ -105,8 +113,13 @@ def plan_of(seed: int) -> Plan:
         workers=(tuple(names[:2]), tuple(names[2:])) if names[2:] else (tuple(names),),
         combiners=1 + int(dice.random() < 0.4),
         strategy="weighted_mean" if dice.random() < 0.7 else "median",
-        rungs=frozenset(rung for rung in optional if dice.random() < 0.85),
+        rungs=rungs,
         minimum_members=int(dice.integers(1, 3)),
+        order="partition" if dice.random() < 0.5 else "ready",
+        # Room for one run of offsets that left ahead, for three, or for all of them.
+        ahead_bytes=int(dice.choice([11, 16, MOST_BYTES, MOST_BYTES])),
+        quorum=_quorum(dice.random()) if "partial" in rungs else "all",
+        quorum_share=float(dice.choice([0.4, 0.7])),
         deadline_ms=int(dice.integers(20, 100)),
         stall_ms=int(dice.integers(60, 300)),
         limit_ms=int(dice.integers(800, 2000)),
@@ -118,6 +131,12 @@ def plan_of(seed: int) -> Plan:
         rates={fault: rate for fault, rate in RATES.items() if dice.random() < 0.5},
         incidents=_incidents(dice, lasts_ms),
     )
+
+
+def _quorum(chance: float) -> Literal["all", "share", "certain"]:
+    if chance < 0.6:
+        return "all"
+    return "share" if chance < 0.8 else "certain"
 
 
 def _incidents(dice: np.random.Generator, lasts_ms: int) -> tuple[Incident, ...]:

@@ -6,7 +6,7 @@ for a crash, a rebalance or a failed transaction.
 
 from dataclasses import dataclass, field
 
-from simulation.log import Place
+from streams.columns import Place, Position
 
 
 @dataclass(slots=True)
@@ -18,6 +18,7 @@ class Tenure:
         combiner: whose.
         place: the partition.
         backlog_below: events below this offset are backlog; back-pressure raises it.
+        began: the committed position from which it read, with what stood beside it.
         seen: for each event when it was read, and whether it was backlog.
         left: for each event when it was decided, and up to which record `predictions` were read.
         reads: of `predictions`: when, from which offset, up to which.
@@ -27,6 +28,7 @@ class Tenure:
     combiner: str
     place: Place
     backlog_below: int
+    began: Position = field(default_factory=lambda: Position(0))
     seen: dict[int, tuple[int, bool]] = field(default_factory=dict)
     left: dict[int, tuple[int, int]] = field(default_factory=dict)
     reads: list[tuple[int, int, int]] = field(default_factory=list)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from simulation.clock import VirtualClock
+from streams.columns import Place, Position
 from streams.instants import NS_PER_MS
 from streams.records import Header
 
-Place = tuple[str, int]  # topic, partition
 # The broker gives up on a transaction whose producer is gone.
 TRANSACTION_TIMEOUT_NS = 2_000 * NS_PER_MS
 
@@ -36,7 +36,7 @@ class Transaction:
     state: Literal["open", "committed", "aborted"] = "open"
     ended_ns: int = -1
     places: dict[Place, None] = field(default_factory=dict)
-    positions: dict[tuple[str, Place], int] = field(default_factory=dict)
+    positions: dict[tuple[str, Place], Position] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,19 @@ class Entry:
 
 
 class Log:
-    """All topics; `watch` is told which place has something new."""
+    """All topics; `watch` is told which place has something new.
 
-    def __init__(self, clock: VirtualClock) -> None:
+    Args:
+        clock: the time.
+        most_metadata: characters that may stand beside a committed offset.
+    """
+
+    def __init__(self, clock: VirtualClock, most_metadata: int) -> None:
         self._clock = clock
         # The place in the list is the offset; None is an offset that no reader ever sees.
         self._entries: dict[Place, list[Entry | None]] = {}
-        self._positions: dict[tuple[str, Place], int] = {}
+        self._positions: dict[tuple[str, Place], Position] = {}
+        self._most_metadata = most_metadata
         self._epochs: dict[str, int] = {}
         self._open: dict[str, Transaction] = {}
         self.watch: list[Callable[[Place], None]] = []
@@ -167,12 +173,17 @@ class Log:
 
     # -- positions ---------------------------------------------------------------------------
 
-    def commit(self, group: str, positions: Mapping[Place, int]) -> None:
-        """A group's positions, outside of a transaction."""
-        for place, offset in positions.items():
-            self._positions[(group, place)] = offset
+    def commit(self, group: str, positions: Mapping[Place, Position]) -> None:
+        """A group's positions, outside of a transaction; raises RefusedError."""
+        self._check_size(positions)
+        for place, position in positions.items():
+            self._positions[(group, place)] = position
 
-    def committed(self, group: str, place: Place) -> int:
+    def _check_size(self, positions: Mapping[Place, Position]) -> None:
+        if any(len(position.metadata) > self._most_metadata for position in positions.values()):
+            raise RefusedError("metadata too large")
+
+    def committed(self, group: str, place: Place) -> Position:
         """Where a group goes on.
 
         Raises:
@@ -183,7 +194,7 @@ class Log:
                 self.begin_epoch(name)
             elif (group, place) in transaction.positions:
                 raise UnstableError
-        return self._positions.get((group, place), 0)
+        return self._positions.get((group, place), Position(0))
 
     # -- transactions ------------------------------------------------------------------------
 
@@ -206,12 +217,13 @@ class Log:
         return self._open[name]
 
     def send_positions(
-        self, name: str, epoch: int, group: str, positions: Mapping[Place, int]
+        self, name: str, epoch: int, group: str, positions: Mapping[Place, Position]
     ) -> None:
         """Put a group's positions into the open transaction; raises as `begin`."""
         self._check(name, epoch)
-        for place, offset in positions.items():
-            self._open[name].positions[(group, place)] = offset
+        self._check_size(positions)
+        for place, position in positions.items():
+            self._open[name].positions[(group, place)] = position
 
     def end(self, name: str, epoch: int, state: Literal["committed", "aborted"]) -> None:
         """Commit or abort; raises as `begin`."""

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from combiner.core import Output
 from simulation.group import GroupMember
-from simulation.log import Place, RefusedError, Transaction
+from simulation.log import RefusedError, Transaction
 from simulation.process import DEAD_LETTERS, SCORED, Dialogue, Process
+from streams.columns import Place, Position
 from streams.records import dead_letter_headers
 
 ENSEMBLE = "simulated@1"
@@ -17,7 +18,7 @@ class Shipment:
     """Outputs with the tenure of each, and the positions that hold once they have left."""
 
     outputs: list[tuple[int, Output]]
-    positions: Mapping[Place, int]
+    positions: Mapping[Place, Position]
     generation: int
 
 
@@ -32,7 +33,7 @@ class Outbox:
         self._group = around.groups["combiner"]
         self._waiting: list[Shipment] = []
         self._dialogue: Dialogue | None = None
-        self._acknowledged: dict[Place, int] = {}
+        self._acknowledged: dict[Place, Position] = {}
         self._exactly_once = around.plan.delivery == "exactly_once"
         if self._exactly_once:
             self._epoch = around.log.begin_epoch(process.name)
@@ -47,7 +48,7 @@ class Outbox:
         if self._dialogue is None:
             self._next()
 
-    def acknowledged(self) -> dict[Place, int]:
+    def acknowledged(self) -> dict[Place, Position]:
         """At least once: positions that became safe since the last call."""
         positions, self._acknowledged = self._acknowledged, {}
         return positions
@@ -149,8 +150,8 @@ class Outbox:
                     around.memory.update(output.latest)
 
 
-def _positions(load: list[Shipment]) -> dict[Place, int]:
-    positions: dict[Place, int] = {}
+def _positions(load: list[Shipment]) -> dict[Place, Position]:
+    positions: dict[Place, Position] = {}
     for shipment in load:
         positions.update(shipment.positions)
     return positions

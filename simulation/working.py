@@ -7,9 +7,8 @@ import numpy as np
 
 from combiner.intake import Member
 from simulation.inputs import DECODER, predict
-from simulation.log import Place
 from simulation.process import PREDICTIONS, Dialogue, KilledError, Process, Surroundings
-from streams.columns import Columns, columns_of
+from streams.columns import Columns, Place, Position, columns_of
 from streams.frames import PredictionFrame, encode_frame
 from streams.instants import NS_PER_MS
 from workers.batching import BatchLimit, Mailbox, MicroBatch, RecordBatch
@@ -64,7 +63,7 @@ class WorkerProcess(Process):
         inputs = self.around.plan.inputs
         places = [(topic, partition) for partition in partitions for topic in inputs]
         committed = self.around.log.committed
-        self._positions = {place: committed(self._group.name, place) for place in places}
+        self._positions = {place: committed(self._group.name, place).offset for place in places}
         self.wake_at(self.around.clock.now_ns)
 
     def revoke(self) -> None:
@@ -100,7 +99,8 @@ class WorkerProcess(Process):
     def _commit(self) -> None:
         positions = self._tracker.take_positions()
         if positions and self._group.owns(self, self._generation):
-            self.around.log.commit(self._group.name, positions)
+            committed = {place: Position(offset) for place, offset in positions.items()}
+            self.around.log.commit(self._group.name, committed)
             self.step("committed")
 
     def _hand_over(self, columns: Columns) -> None:

@@ -16,6 +16,7 @@ from combiner.encoding import Names, ScoreEncoder
 from combiner.fallback import Ladder
 from combiner.health import HealthConfig
 from combiner.join import JoinConfig
+from combiner.quorum import CertainLabel, Quorum, ShareQuorum
 from combiner.strategies.median import Median
 from combiner.strategies.weighted_mean import WeightedMean
 from simulation.clock import Agenda, VirtualClock
@@ -81,18 +82,25 @@ def build_combiner(around: Surroundings, now_ns: int) -> Combiner:
             return [None] * len(entities)
         return [around.memory.get(entity) for entity in entities]
 
+    strategy = WeightedMean(weights) if plan.strategy == "weighted_mean" else Median()
+    calibrator = Calibrator(names, {})
+    quorum: Quorum | None = None
+    if plan.quorum == "share":
+        quorum = ShareQuorum(weights, plan.quorum_share, ~reserves, plan.minimum_members)
+    elif plan.quorum == "certain":
+        quorum = CertainLabel(strategy, calibrator, ~reserves, 0.0, 1.0, plan.minimum_members)
     decider = Decider(
         DecisionConfig(weights, PRIOR, 0.5, CACHED_MAX_AGE_MS, explain=True),
         Ladder(reserves, plan.rungs, plan.minimum_members),
-        Calibrator(names, {}),
-        WeightedMean(weights) if plan.strategy == "weighted_mean" else Median(),
+        calibrator,
+        strategy,
         recall,
     )
     return Combiner(
         plan.members,
         JoinConfig(
             len(names), plan.deadline_ms * NS_PER_MS, plan.stall_ms * NS_PER_MS,
-            plan.limit_ms * NS_PER_MS,
+            plan.limit_ms * NS_PER_MS, plan.order == "partition", plan.ahead_bytes, quorum,
         ),
         HealthConfig(1000 * NS_PER_MS, 0.3, 0.6, 5, 3),
         decider,
@@ -115,7 +123,8 @@ class World:
         workers = {f"worker.{i}": Group(f"worker.{i}", plan.partitions)
                    for i in range(len(plan.workers))}  # fmt: skip
         self.around = Surroundings(
-            plan, np.random.default_rng([plan.seed, 2]), clock, Agenda(clock), Log(clock),
+            plan, np.random.default_rng([plan.seed, 2]), clock, Agenda(clock),
+            Log(clock, plan.ahead_bytes),
             Journal(), {"combiner": combiners, **workers}, build, Counter(), {}, {},
         )  # fmt: skip
         around = self.around
@@ -235,7 +244,9 @@ class World:
         last = {record.place: record.number for record in events}
         group = self.around.groups["combiner"].name
         try:
-            return all(log.committed(group, place) > number for place, number in last.items())
+            return all(
+                log.committed(group, place).offset > number for place, number in last.items()
+            )
         except UnstableError:
             return False
 

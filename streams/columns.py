@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 from streams.records import Header
 
 Place = tuple[str, int]  # topic, partition
+
+
+class Position(NamedTuple):
+    """What a consumer group commits: the offset to read on from, and a text beside it."""
+
+    offset: int
+    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         confidence: share of the members' total weight that answered and agrees with the label.
         ensemble: `name@hash`, the exact bundle.
         models: the members whose answers were used.
-        missing: model → `late`, `failed` or `refused: …`.
+        missing: model → `late`, `not awaited`, `failed` or `refused: …`.
         fallback: the rung of the ladder; `none` is the full ensemble.
         event_time: when the event happened, ISO 8601 in UTC.
         latency_ms: from the input record's timestamp to this score, by wall clock.

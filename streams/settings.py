@@ -198,6 +198,9 @@ class CombinerSettings(Section):
     deadline_ms: Positive = 100
     stall_ms: Positive = 2000
     catch_up_limit_ms: Positive = 30_000
+    order: Literal["partition", "ready"] = "partition"
+    quorum: Literal["all", "share", "certain"] = "all"
+    quorum_share: PositiveShare = 0.5
     delivery: Literal["exactly_once", "at_least_once"] = "at_least_once"
     commit_interval_ms: Annotated[int, Field(ge=0, le=10_000)] = 10
     pace_ms: Annotated[int, Field(ge=0, le=1000)] = 4

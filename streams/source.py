@@ -24,6 +24,7 @@ from streams.client import (
     translated,
     user_properties,
 )
+from streams.columns import Place, Position
 from streams.errors import BrokerError, MissingRecordsError
 from streams.settings import KafkaSettings
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from confluent_kafka import Message, TopicPartition
 
 from streams import signals
-from streams.columns import Columns, columns_of
+from streams.columns import Columns, Place, columns_of
 from streams.errors import BrokerError, FencedError
 from streams.events import EventDecoder
 from streams.instants import NS_PER_MS, Clock
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.sink import Sink
-from streams.source import Place, Source
+from streams.source import Source
 from workers.agents import Delivery
 from workers.batching import RecordBatch
 from workers.lane import Lane

@@ -26,6 +26,7 @@ def settled(
     *rows: tuple[str, Sequence[float]],
     bad: Sequence[int] = (),
     reasons: Mapping[tuple[int, int], str] | None = None,
+    hurried: Sequence[int] = (),
 ) -> Settled:
     """Each row: states as letters, and scores; what is not answered gets a misleading score."""
     states = np.array([[STATES[letter] for letter in word] for word, _ in rows], dtype=np.uint8)
@@ -33,14 +34,17 @@ def settled(
     scores[states != ANSWERED] = -1e300
     scoreable = np.ones(len(rows), dtype=np.bool_)
     scoreable[list(bad)] = False
+    left_early = np.zeros(len(rows), dtype=np.bool_)
+    left_early[list(hurried)] = True
     return Settled(
-        0,
+        np.arange(len(rows)),
         np.arange(FIRST_OFFSET, FIRST_OFFSET + len(rows)),
         scores,
         states,
         np.zeros(len(rows), dtype=np.int64),
         scoreable,
         dict(reasons or {}),
+        left_early,
     )
 
 

@@ -6,17 +6,18 @@ schedule, which is plain data, so that Hypothesis can make and shrink it.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from unittest import mock
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from combiner import join as join_module
+from combiner.ahead import MOST_BYTES, encoded_bytes, runs_of
 from combiner.answers import Answers, Cells, Judgement
 from combiner.join import DeadlineJoin, JoinConfig
+from combiner.quorum import ShareQuorum
 from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
 
 START_NS = 1_000_000
@@ -35,6 +36,9 @@ class Row:
     scoreable: bool
     behind_backlog: bool
     cells: list[tuple[int, float]]
+    number: int
+    gone: bool = False
+    hurried: bool = False
     reasons: dict[int, str] = field(default_factory=dict)
     records: list[int] = field(default_factory=list)
 
@@ -49,17 +53,24 @@ class Held:
 
 
 class ReferenceJoin:
-    """Rows are never moved or dropped; `left` and `judged` count those at the front."""
+    """Rows are never moved or dropped; `judged` counts those at the front.
 
-    def __init__(self, config: JoinConfig, expected: list[bool]) -> None:
+    `weights` and `share` are those of the quorum, if there is one.
+    """
+
+    def __init__(
+        self, config: JoinConfig, expected: list[bool], gone: Sequence[int] = (), share: float = 0.0
+    ) -> None:
         self.config = config
+        self.earlier = set(gone)
+        self.share = share
+        self.held: list[Held] = []
+        self.held_back: int | None = None  # number of a row
         self.expected = list(expected)
         self.progress_ns = [0] * config.members
         self.rows: list[Row] = []
-        self.left = 0
         self.judged = 0
         self.forgotten = 0
-        self.held: list[Held] = []
 
     @property
     def last_offset(self) -> int:
@@ -67,7 +78,19 @@ class ReferenceJoin:
 
     @property
     def pending(self) -> list[Row]:
-        return self.rows[self.left :]
+        return [row for row in self.rows if not row.gone]
+
+    @property
+    def head(self) -> int:
+        """How many rows left without an earlier one that did not."""
+        return next((row.number for row in self.rows if not row.gone), len(self.rows))
+
+    def position(self) -> tuple[int, list[int]]:
+        """The first offset that has not left, and all that left above it."""
+        lowest = self.pending[0].offset if self.pending else self.last_offset + 1
+        gone = {row.offset for row in self.rows if row.gone}
+        gone |= {offset for offset in self.earlier if offset > self.last_offset}
+        return lowest, sorted(offset for offset in gone if offset >= lowest)
 
     def add_events(
         self, events: list[tuple[int, bool]], backlog_below: int, now_ns: int
@@ -77,15 +100,19 @@ class ReferenceJoin:
         for offset, scoreable in events:
             backlog = offset < backlog_below
             limit = self.config.catch_up_limit_ns if backlog else self.config.deadline_ns
+            gone = offset in self.earlier
+            usable = scoreable and not gone
             self.rows.append(
                 Row(
                     offset,
                     now_ns,
-                    now_ns + limit,
+                    now_ns if gone else now_ns + limit,
                     backlog,
-                    scoreable,
+                    usable,
                     any(row.backlog for row in self.pending),
-                    [(WAITING if scoreable else REFUSED, math.nan)] * self.config.members,
+                    [(WAITING if usable else REFUSED, math.nan)] * self.config.members,
+                    len(self.rows),
+                    gone,
                 )
             )
         total = Answers()
@@ -131,8 +158,9 @@ class ReferenceJoin:
         row.records.append(record)
         result.filled += 1
         result.latency_ns += now_ns - row.seen_ns
-        if places[0] < self.left:
-            result.late += 1
+        if row.gone:
+            in_time = row.hurried and (row.backlog or row.due_ns > now_ns)
+            result.late += not in_time
         elif math.isnan(score) and reason:
             row.reasons[member] = reason
 
@@ -143,8 +171,20 @@ class ReferenceJoin:
             if self.expected[member] and state == WAITING
         ]
 
+    def enough(self, row: Row) -> bool:
+        """Whether the quorum is met: members weigh 1, 2, 3 …"""
+        weights = [1 + member for member in range(self.config.members)]
+        answered = [
+            w for w, (state, _) in zip(weights, row.cells, strict=True) if state == ANSWERED
+        ]
+        return self.share > 0 and sum(answered) >= self.share * sum(weights)
+
     def leaves_at(self, row: Row) -> int | None:
         """When a row is through, if nothing more comes; None is at once."""
+        return None if self.enough(row) else self.done_at(row)
+
+    def done_at(self, row: Row) -> int | None:
+        """The same without a quorum."""
         waiting = self.waiting_for(row)
         if not waiting:
             return None
@@ -153,31 +193,93 @@ class ReferenceJoin:
         stalls = [max(self.progress_ns[m], row.seen_ns) + self.config.stall_ns for m in waiting]
         return min(row.due_ns, max(stalls))
 
-    def settle(self, now_ns: int, limit: int) -> list[Row]:
-        rows: list[Row] = []
-        for row in self.pending[:limit]:
-            at = self.leaves_at(row)
-            if at is not None and at > now_ns:
-                break
+    def settle(self, now_ns: int, limit: int, left: int) -> list[Row]:
+        """The rows that leave; `left` is how many did, for those that may be held back."""
+        rows = self._from_the_top(now_ns, limit)
+        if not self.config.in_order:
+            rows = self._wherever(now_ns, limit, left)
+        for row in rows:
+            done = self.done_at(row)
+            row.hurried = done is not None and done > now_ns
+        for row in rows:
             if row.backlog:
                 row.due_ns = now_ns
-            rows.append(row)
-        self.left += len(rows)
+            row.gone = True
         return rows
 
+    def ready(self, row: Row, now_ns: int) -> bool:
+        at = self.leaves_at(row)
+        return at is None or at <= now_ns
+
+    def _from_the_top(self, now_ns: int, limit: int) -> list[Row]:
+        rows: list[Row] = []
+        for row in self.rows[self.head :][:limit]:
+            if row.gone:
+                continue
+            if not self.ready(row, now_ns):
+                break
+            rows.append(row)
+        return rows
+
+    def _wherever(self, now_ns: int, limit: int, left: int) -> list[Row]:
+        could = [row for row in self.pending if self.ready(row, now_ns)][:limit]
+        self.held_back = None
+        if left < len(could):
+            assert not self.fits(could[: left + 1]), "held back without need"
+            assert left or could[0].number != self.head, "the oldest is never held back"
+            self.held_back = could[left].number
+        # A list that came too long from an earlier life can only become shorter.
+        only_head = left == bool(could and could[0].number == self.head)
+        assert only_head or self.fits(could[:left]), "more than there is room for"
+        return could[:left]
+
+    def fits(self, rows: list[Row]) -> bool:
+        """Whether the list of what is ahead is short enough once these have left."""
+        for row in rows:
+            row.gone = True
+        size = self.text_bytes()
+        for row in rows:
+            row.gone = False
+        return size <= self.config.ahead_bytes
+
+    def text_bytes(self) -> int:
+        """The length of the commit's text, counted run by run."""
+        lowest, ahead = self.position()
+        known = {row.offset for row in self.rows}
+        edges: list[int] = []  # starts and stops
+        for offset in ahead:
+            # Nobody knows yet which offsets above the newest event there are.
+            between = range(edges[-1], offset) if edges else ()
+            if edges and all(o not in known and o <= self.last_offset for o in between):
+                edges[-1] = offset + 1
+            else:
+                edges += [offset, offset + 1]
+        if not edges:
+            return 0
+        lengths = [after - before for before, after in pairwise([lowest, *edges])]
+        raw = sum(max(1, -(-length.bit_length() // 7)) for length in lengths)
+        return len("ahead-1:") + raw // 4 * 5 + (raw % 4 + 1 if raw % 4 else 0)
+
     def next_wake_ns(self) -> int | None:
-        if not self.pending:
+        pending = self.pending
+        if not pending:
             return None
-        return self.leaves_at(self.pending[0]) or 0
+        if self.config.in_order:
+            pending = pending[:1]
+        elif self.held_back is not None:
+            number = max(self.held_back, pending[0].number + 1)
+            pending = [row for row in pending if row.number < number]
+        return min(self.leaves_at(row) or 0 for row in pending)
 
     def judge(self, now_ns: int) -> tuple[list[list[int]], int]:
         """For each member how many answered, refused, missed; and how many rows were judged."""
         counts = [[0, 0, 0] for _ in range(self.config.members)]
         before = self.judged
-        while self.judged < self.left and self.rows[self.judged].due_ns <= now_ns:
+        while self.judged < self.head and self.rows[self.judged].due_ns <= now_ns:
             row = self.rows[self.judged]
             for member, (state, _) in enumerate(row.cells):
-                if row.scoreable:
+                untimed = state == WAITING and row.hurried and row.backlog
+                if row.scoreable and not untimed:
                     counts[member][(ANSWERED, REFUSED, WAITING).index(state)] += 1
             self.judged += 1
         return counts, self.judged - before
@@ -191,13 +293,25 @@ class CheckedJoin:
     """A join that is compared with the reference after every step."""
 
     def __init__(
-        self, config: JoinConfig, expected: list[bool], join_class: type[DeadlineJoin]
+        self,
+        config: JoinConfig,
+        expected: list[bool],
+        join_class: type[DeadlineJoin],
+        gone: Sequence[int] = (),
+        share: float = 0.0,
     ) -> None:
         self.now_ns = START_NS
         self.records = 0
         self.emitted: list[int] = []
+        if share:
+            weights = np.arange(1.0, config.members + 1)
+            everybody = np.ones(config.members, dtype=np.bool_)
+            config = replace(config, quorum=ShareQuorum(weights, share, everybody, 1))
         self.join = join_class(config, np.array(expected))
-        self.reference = ReferenceJoin(config, expected)
+        if gone:
+            every = np.arange(max(gone) + 1)
+            self.join.skip(runs_of(np.isin(every, list(gone)), every))
+        self.reference = ReferenceJoin(config, expected, gone, share)
 
     def compare(self) -> None:
         join, reference = self.join, self.reference
@@ -205,16 +319,32 @@ class CheckedJoin:
         assert join.pending == len(pending)
         assert join.early == sum(len(held.answers) for held in reference.held)
         assert join.last_offset == reference.last_offset
-        assert join.lowest_pending() == (pending[0].offset if pending else None)
+        assert join.span == len(reference.rows) - reference.head
+        assert join.oldest == reference.head
+        self.compare_position()
         assert join.lowest_record() == reference.lowest_record()
         assert join.next_wake_ns() == reference.next_wake_ns()
+
+    def compare_position(self) -> None:
+        found = self.join.position()
+        if found is None:
+            assert not self.reference.rows
+            return
+        lowest, ahead = self.reference.position()
+        assert found[0] == lowest
+        known = np.array([row.offset for row in self.reference.rows if row.offset >= lowest])
+        if len(known):
+            assert known[found[1].contain(known)].tolist() == [o for o in ahead if o in set(known)]
+        later = np.array([o for o in ahead if o > self.reference.last_offset], dtype=np.int64)
+        assert found[1].contain(later).all()
+        assert encoded_bytes(*found) == self.reference.text_bytes()
 
     def add_events(self, events: list[tuple[int, bool]], backlog_below: int = 0) -> Answers:
         offsets = np.array([offset for offset, _ in events], dtype=np.int64)
         scoreable = np.array([good for _, good in events], dtype=np.bool_)
         answers = self.join.add_events(offsets, scoreable, backlog_below, self.now_ns)
         # What the join has dropped is its own choice, within what `remembered` promises.
-        forgotten = self.join._base + self.join._first
+        forgotten = self.join._rows.base + self.join._rows.first
         promised = max(0, self.reference.judged - self.reference.config.remembered)
         assert self.reference.forgotten <= forgotten <= promised
         # The arrays move before the events come in, and so before early answers are looked up.
@@ -248,13 +378,12 @@ class CheckedJoin:
         self.compare()
 
     def settle(self, limit: int = 1000) -> Settled | None:
-        first = self.reference.left
         settled = self.join.settle(self.now_ns, limit)
-        rows = self.reference.settle(self.now_ns, limit)
+        rows = self.reference.settle(self.now_ns, limit, 0 if settled is None else len(settled))
         if settled is None:
             assert not rows
         else:
-            _compare_settled(settled, rows, first)
+            _compare_settled(settled, rows)
             self.emitted += settled.offsets.tolist()
         self.compare()
         return settled
@@ -280,33 +409,39 @@ class CheckedJoin:
             self.now_ns = max(self.now_ns, wake_ns)
             left = self._settle_in_time()
             again = self.join.next_wake_ns()
-            assert left, "woken for nothing"
+            assert left or self.reference.held_back is not None, "woken for nothing"
             assert again is None or again > self.now_ns, "would be woken again at once"
         self.now_ns = until_ns
         self._settle_in_time()
 
     def _settle_in_time(self) -> int:
-        first = self.reference.left
+        config = self.reference.config
+        before = self.reference.pending
         count = self.settle_all()
-        for row in self.reference.rows[first : first + count]:
-            deadline_ns = row.seen_ns + self.reference.config.deadline_ns
-            limit_ns = row.seen_ns + self.reference.config.catch_up_limit_ns
-            own_ns = limit_ns if row.backlog or row.behind_backlog else deadline_ns
-            assert self.now_ns <= own_ns, "left after its deadline"
+        never_waits = not config.in_order and config.ahead_bytes >= MOST_BYTES
+        for row in before:
+            deadline_ns = row.seen_ns + config.deadline_ns
+            limit_ns = row.seen_ns + config.catch_up_limit_ns
+            behind = row.behind_backlog and not never_waits
+            own_ns = limit_ns if row.backlog or behind else deadline_ns
+            assert not row.gone or self.now_ns <= own_ns, "left after its deadline"
         return count
 
     def finish(self) -> None:
         """Everything leaves in the end, exactly once and in order."""
         self.sleep_until(self.now_ns + 2 * self.reference.config.catch_up_limit_ns)
-        assert self.emitted == [row.offset for row in self.reference.rows]
-        assert self.join.lowest_pending() is None
+        expected = [r.offset for r in self.reference.rows if r.offset not in self.reference.earlier]
+        found = self.emitted if self.reference.config.in_order else sorted(self.emitted)
+        assert found == expected
+        assert self.join.pending == self.join.span == 0
         self.judge()
         assert self.reference.judged == len(self.reference.rows)
         assert self.join.judge(self.now_ns) is None, "judged twice"
 
 
-def _compare_settled(settled: Settled, rows: list[Row], first: int) -> None:
-    assert settled.sequence == first
+def _compare_settled(settled: Settled, rows: list[Row]) -> None:
+    assert settled.numbers.tolist() == [row.number for row in rows]
+    assert settled.hurried.tolist() == [row.hurried for row in rows]
     assert settled.offsets.tolist() == [row.offset for row in rows]
     assert settled.seen_ns.tolist() == [row.seen_ns for row in rows]
     assert settled.scoreable.tolist() == [row.scoreable for row in rows]
@@ -320,12 +455,6 @@ def _compare_settled(settled: Settled, rows: list[Row], first: int) -> None:
         for place, row in enumerate(rows)
         for member, why in row.reasons.items()
     }
-
-
-@contextmanager
-def small_arrays() -> Iterator[None]:
-    with mock.patch.object(join_module, "_INITIAL_ROWS", SMALL_ROWS):
-        yield
 
 
 # -- schedules -------------------------------------------------------------------------------
@@ -374,14 +503,20 @@ class Schedule:
     members: int
     remembered: int
     prompt: bool  # whether the caller settles after each step and wakes when told
+    in_order: bool
+    ahead_bytes: int
+    gone: frozenset[int]  # offsets that left in an earlier life
+    share: float  # of the weight that is a quorum; 0 is none
     steps: list[Events | Frame | Pass | Expect | Settle | Judge]
 
 
 DEADLINE_NS, STALL_NS, LIMIT_NS = 100, 40, 350
 
 
-def config(members: int, remembered: int = 4096) -> JoinConfig:
-    return JoinConfig(members, DEADLINE_NS, STALL_NS, LIMIT_NS, remembered)
+def config(members: int, **others: Any) -> JoinConfig:
+    return JoinConfig(
+        members, DEADLINE_NS, STALL_NS, LIMIT_NS, **{"initial_rows": SMALL_ROWS, **others}
+    )
 
 
 @st.composite
@@ -425,21 +560,33 @@ def schedules(draw: st.DrawFn) -> Schedule:
         members,
         draw(st.sampled_from([0, 3, 4096])),
         draw(st.booleans()),
+        draw(st.booleans()),
+        draw(st.sampled_from([11, 13, MOST_BYTES])),
+        draw(st.sampled_from([frozenset(), frozenset(), frozenset({0, 3, 4, 9})])),
+        draw(st.sampled_from([0.0, 0.0, 0.4, 0.7])),
         draw(st.lists(steps, min_size=1, max_size=30)),
     )
 
 
 def play(schedule: Schedule, join_class: type[DeadlineJoin] = DeadlineJoin) -> CheckedJoin:
     """Run a schedule; an AssertionError says that join and reference differ."""
-    with small_arrays():
-        checked = CheckedJoin(
-            config(schedule.members, schedule.remembered), [True] * schedule.members, join_class
-        )
-        for step in schedule.steps:
-            _step(checked, step, prompt=schedule.prompt)
-            if schedule.prompt:
-                checked.sleep_until(checked.now_ns)
-        checked.finish() if schedule.prompt else checked.settle_all()
+    checked = CheckedJoin(
+        config(
+            schedule.members,
+            remembered=schedule.remembered,
+            in_order=schedule.in_order,
+            ahead_bytes=schedule.ahead_bytes,
+        ),
+        [True] * schedule.members,
+        join_class,
+        sorted(schedule.gone),
+        schedule.share,
+    )
+    for step in schedule.steps:
+        _step(checked, step, prompt=schedule.prompt)
+        if schedule.prompt:
+            checked.sleep_until(checked.now_ns)
+    checked.finish() if schedule.prompt else checked.settle_all()
     return checked
 
 

@@ -10,13 +10,16 @@ import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
+from combiner.ahead import MOST_BYTES, decode
 from combiner.core import Combiner, Output, Place
 from combiner.encoding import Names, ScoreEncoder
 from combiner.fallback import RUNGS
 from combiner.health import HealthConfig
 from combiner.intake import Member
 from combiner.join import JoinConfig
+from combiner.quorum import Quorum, ShareQuorum
 from combiner.window import FAR_AHEAD, EventBlock
+from streams.columns import Position
 from streams.frames import PredictionFrame
 from streams.instants import NS_PER_MS, WallMs
 from streams.records import Fallback
@@ -37,7 +40,7 @@ class Committed:
     scored: list[dict[str, Any]] = field(default_factory=list)
     dead: list[tuple[Place, int]] = field(default_factory=list)
     order: list[tuple[Place, int]] = field(default_factory=list)
-    inputs: dict[Place, int] = field(default_factory=dict)
+    inputs: dict[Place, Position] = field(default_factory=dict)
     predictions: dict[int, int] = field(default_factory=dict)
 
 
@@ -54,8 +57,13 @@ class World:
         places: Sequence[Place] = (EVENTS,),
         rungs: Sequence[Fallback] = ("partial", "reserve", "cached"),
         minimum_members: int = 1,
+        *,
+        in_order: bool = True,
+        ahead_bytes: int = MOST_BYTES,
+        quorum: Quorum | None = None,
     ) -> None:
         self.members = list(members or [member("a"), member("b")])
+        self.in_order, self.ahead_bytes, self.quorum = in_order, ahead_bytes, quorum
         self.rungs, self.minimum_members = rungs, minimum_members
         self.now_ns, self.now_ms = START_NS, NOW_MS
         self.memory = Memory()
@@ -74,7 +82,7 @@ class World:
             self.members,
             JoinConfig(
                 len(self.members), DEADLINE_MS * NS_PER_MS, STALL_MS * NS_PER_MS,
-                LIMIT_MS * NS_PER_MS,
+                LIMIT_MS * NS_PER_MS, self.in_order, self.ahead_bytes, self.quorum,
             ),
             HealthConfig(2000 * NS_PER_MS, 0.2, 0.5, 5, 3),
             decider(
@@ -87,10 +95,13 @@ class World:
         )  # fmt: skip
         self.uncommitted: list[Output] = []
         self.shipped = (dict(self.committed.inputs), dict(self.committed.predictions))
-        self.next_event = {place: self.committed.inputs.get(place, 0) for place in self.events}
+        positions = {p: self.committed.inputs.get(p, Position(0)) for p in self.events}
+        self.next_event = {place: position.offset for place, position in positions.items()}
         self.next_frame = {p: self.committed.predictions.get(p, 0) for p in self.frames}
         for place, log in self.events.items():
             self.core.open(place, log[-1][0] + 1 if log else 0)
+            assert len(positions[place].metadata) <= self.ahead_bytes
+            self.core.skip(place, decode(*positions[place]))
 
     def commit(self) -> None:
         """One transaction: all that was shipped, with its positions."""
@@ -518,7 +529,7 @@ def test_the_position_in_predictions_is_the_lowest_that_any_topic_needs() -> Non
     answered(world, OTHER, [0], a=0.1)  # record 0
     answered(world, EVENTS, [0], a=0.1, b=0.1)  # records 1 and 2
     assert len(world.settle()) == 1
-    assert world.core.input_positions() == {EVENTS: 1, OTHER: 0}
+    assert world.core.input_positions() == {EVENTS: Position(1), OTHER: Position(0)}
     assert world.core.prediction_positions() == {0: 0}
     world.wait(DEADLINE_MS)
     assert world.core.prediction_positions() == {0: 3}
@@ -563,6 +574,56 @@ def test_reading_that_fell_behind_makes_backlog() -> None:
     world.read_all()
     assert world.wait(STALL_MS - 1) == []
     assert len(world.wait(1)) == 1
+
+
+# -- quorum ----------------------------------------------------------------------------------
+
+
+def test_a_quorum_does_not_await_the_others_and_judges_them_at_the_deadline() -> None:
+    members = [member("a"), member("b"), member("c")]
+    quorum = ShareQuorum(np.ones(3), 2 / 3, np.ones(3, dtype=np.bool_), 1)
+    world = World(members, quorum=quorum)
+    in_time, never = world.produce(EVENTS, True, True)
+    answered(world, EVENTS, [in_time, never], a=0.2, b=0.6)
+    first, second = world.settle()
+    assert (first["models"], first["missing"]) == (["a", "b"], {"c": "not awaited"})
+    assert first["fallback"] == second["fallback"] == "partial"
+    world.wait(DEADLINE_MS / 2)
+    answered(world, EVENTS, [in_time], c=0.5)
+    assert world.settle() == []
+    assert [report.tally.late for report in world.core.report()] == [0, 0, 0]
+    world.wait(DEADLINE_MS)
+    tallies = [report.tally for report in world.core.report()]
+    assert [(tally.answered, tally.missed) for tally in tallies] == [(2, 0), (2, 0), (1, 1)]
+    answered(world, EVENTS, [never], c=0.5)
+    assert world.settle() == []
+    assert world.core.report()[2].tally.late == 1
+
+
+def test_backlog_that_left_for_its_quorum_says_nothing_about_the_others() -> None:
+    members = [member("a"), member("b"), member("c")]
+    quorum = ShareQuorum(np.ones(3), 2 / 3, np.ones(3, dtype=np.bool_), 1)
+    world = World(members, quorum=quorum)
+    offsets = world.produce(EVENTS, True, True)
+    world.start()
+    answered(world, EVENTS, offsets, a=0.2, b=0.6)
+    assert [record["missing"] for record in world.settle()] == [{"c": "not awaited"}] * 2
+    world.wait(LIMIT_MS)
+    tallies = [report.tally for report in world.core.report()]
+    assert [(tally.answered, tally.missed) for tally in tallies] == [(2, 0), (2, 0), (0, 0)]
+
+
+def test_what_was_not_awaited_is_not_counted_as_missed() -> None:
+    quorum = ShareQuorum(np.array([2.0, 1.0]), 0.6, np.ones(2, dtype=np.bool_), 1)
+    world = World(quorum=quorum)
+    answered(world, EVENTS, world.produce(EVENTS, True), a=0.2)
+    world.read_all()
+    (output,) = world.advance()
+    assert output.missed.tolist() == [0, 0]
+    world.produce(EVENTS, True)
+    world.read_all()
+    (output,) = world.wait(DEADLINE_MS)
+    assert output.missed.tolist() == [1, 1]
 
 
 # -- crashes ---------------------------------------------------------------------------------
@@ -625,8 +686,14 @@ def cells_in_log(world: World, place: Place, offset: int) -> set[str]:
     }
 
 
-def check(history: list[tuple[Any, ...]], world_class: type[World] = World) -> None:
-    world = world_class(places=PLACES)
+def check(
+    history: list[tuple[Any, ...]],
+    world_class: type[World] = World,
+    *,
+    in_order: bool = True,
+    ahead_bytes: int = MOST_BYTES,
+) -> None:
+    world = world_class(places=PLACES, in_order=in_order, ahead_bytes=ahead_bytes)
     for step in history:
         take(world, step)
     world.start()
@@ -637,8 +704,8 @@ def check(history: list[tuple[Any, ...]], world_class: type[World] = World) -> N
     world.commit()
     for place, log in world.events.items():
         left = [offset for at, offset in world.committed.order if at == place]
-        assert left == [offset for offset, _ in log]
-        dead = [offset for at, offset in world.committed.dead if at == place]
+        assert (left if in_order else sorted(left)) == [offset for offset, _ in log]
+        dead = sorted(offset for at, offset in world.committed.dead if at == place)
         assert dead == [offset for offset, good in log if not good]
     # The last combiner had everything before it when it scored what had not left before.
     for record in world.committed.scored[before:]:
@@ -656,6 +723,18 @@ def test_after_any_crashes_each_event_has_left_once_in_order_and_no_answer_is_lo
     check(history)
 
 
+@settings(max_examples=300, derandomize=True)
+@given(
+    st.lists(steps, min_size=10, max_size=80),
+    # Room for one run of offsets ahead, for two, and for all of them.
+    st.sampled_from([11, 13, MOST_BYTES]),
+)
+def test_after_any_crashes_each_event_has_left_once_when_ready(
+    history: list[tuple[Any, ...]], ahead_bytes: int
+) -> None:
+    check(history, in_order=False, ahead_bytes=ahead_bytes)
+
+
 class SkipsPredictions(World):
     """Goes on behind the last record read, whatever is still needed."""
 
@@ -669,7 +748,17 @@ class SkipsEvents(World):
 
     def ship(self) -> None:
         super().ship()
-        self.shipped = (dict(self.next_event), self.shipped[1])
+        inputs = {place: Position(offset) for place, offset in self.next_event.items()}
+        self.shipped = (inputs, self.shipped[1])
+
+
+class CommitsOffsetsAlone(World):
+    """Says nothing of what left ahead."""
+
+    def ship(self) -> None:
+        super().ship()
+        inputs = {place: Position(offset) for place, (offset, _) in self.shipped[0].items()}
+        self.shipped = (inputs, self.shipped[1])
 
 
 class CommitsOutputsAlone(World):
@@ -681,11 +770,19 @@ class CommitsOutputsAlone(World):
         self.committed.inputs = before
 
 
-@pytest.mark.parametrize("broken", [SkipsPredictions, SkipsEvents, CommitsOutputsAlone])
-def test_a_restart_from_wrong_positions_is_caught(broken: type[World]) -> None:
+@pytest.mark.parametrize(
+    ("broken", "in_order"),
+    [
+        (SkipsPredictions, True),
+        (SkipsEvents, True),
+        (CommitsOutputsAlone, True),
+        (CommitsOffsetsAlone, False),
+    ],
+)
+def test_a_restart_from_wrong_positions_is_caught(broken: type[World], in_order: bool) -> None:
     def caught(history: list[tuple[Any, ...]]) -> bool:
         try:
-            check(history, broken)
+            check(history, broken, in_order=in_order)
         except AssertionError:
             return True
         return False

@@ -195,21 +195,24 @@ def test_who_is_missing_and_why() -> None:
     absences = Absences(list("abcde"), np.array([False, False, False, False, True]))
     states = np.array([ANSWERED, REFUSED, WAITING, WAITING, WAITING], dtype=np.uint8)
     waited_for = np.array([True, True, True, False, False])
-    assert absences.missing(states, waited_for) == {"b": "refused", "c": "late", "d": "failed"}
+    expected = {"b": "refused", "c": "late", "d": "failed"}
+    assert absences.missing(states, waited_for, hurried=False) == expected
+    expected["c"] = "not awaited"
+    assert absences.missing(states, waited_for, hurried=True) == expected
 
 
 def test_a_failed_model_that_answered_is_not_missing_and_one_that_refused_refused() -> None:
     absences = Absences(list("ab"), np.zeros(2, dtype=np.bool_))
     nobody = np.zeros(2, dtype=np.bool_)
     states = np.array([ANSWERED, REFUSED], dtype=np.uint8)
-    assert absences.missing(states, nobody) == {"b": "refused"}
+    assert absences.missing(states, nobody, hurried=False) == {"b": "refused"}
 
 
 def test_no_events_give_no_decisions() -> None:
     rows = settled(("A", (0.5,)))
     none = slice(0, 0)
     empty = type(rows)(
-        0, rows.offsets[none], rows.scores[none], rows.states[none], rows.seen_ns[none],
-        rows.scoreable[none], {},
+        rows.numbers[none], rows.offsets[none], rows.scores[none], rows.states[none],
+        rows.seen_ns[none], rows.scoreable[none], {}, rows.hurried[none],
     )  # fmt: skip
     assert len(decider([1]).decide(empty, [], NOW_MS).scores) == 0

@@ -181,10 +181,18 @@ def test_no_events_give_no_records() -> None:
     rows = settled(("AA", (0.2, 0.6)))
     none = slice(0, 0)
     empty = Settled(
-        0, rows.offsets[none], rows.scores[none], rows.states[none], rows.seen_ns[none],
-        rows.scoreable[none], {},
+        rows.numbers[none], rows.offsets[none], rows.scores[none], rows.states[none],
+        rows.seen_ns[none], rows.scoreable[none], {}, rows.hurried[none],
     )  # fmt: skip
-    assert encoded(empty, block(1).part(0, 0)) == []
+    assert encoded(empty, block(0)) == []
+
+
+def test_a_quorum_did_not_await_those_who_had_time_left() -> None:
+    rows = settled(("A.", (0.2, 0.0)), ("A.", (0.2, 0.0)), ("AR", (0.2, 0.0)), hurried=[0, 2])
+    found = records(rows, block(3))
+    assert [record["missing"] for record in found] == [
+        {"b": "not awaited"}, {"b": "late"}, {"b": "refused: no reason given"},
+    ]  # fmt: skip
 
 
 # -- dead letters ----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, find, given, settings
 
+from combiner.ahead import MOST_BYTES, NONE, Runs, runs_of
 from combiner.answers import Answers, Cells, EarlyAnswers, Judgement
 from combiner.join import _FOREVER, Bools, DeadlineJoin, Ints, JoinConfig
 from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
@@ -84,7 +85,7 @@ class LastAnswerHolds(DeadlineJoin):
         self, member: int, rows: slice | Ints, cells: Cells, now_ns: int, answers: Answers
     ) -> None:
         super()._fill(member, rows, cells, now_ns, answers)
-        self._scores[member, rows] = cells.scores
+        self._rows.scores[member, rows] = cells.scores
 
 
 class HoldsNothing(EarlyAnswers):
@@ -129,10 +130,47 @@ class BacklogLikeFresh(DeadlineJoin):
 class MemoryCutShort(DeadlineJoin):
     """Forgets rows that were not judged."""
 
-    def _make_room(self, count: int) -> None:
-        if self._tail + count > self._capacity:
-            self._judged = self._head
-        super()._make_room(count)
+    def add_events(
+        self, offsets: Ints, scoreable: Bools, backlog_below: int, now_ns: int
+    ) -> Answers:
+        if self._rows.tail + len(offsets) > self._rows.capacity:
+            self._rows.judged = self._rows.head
+        return super().add_events(offsets, scoreable, backlog_below, now_ns)
+
+
+class AllowsAnyList(DeadlineJoin):
+    """Holds nothing back, however long the list of what left ahead."""
+
+    def __init__(self, config: JoinConfig, expected: Bools) -> None:
+        super().__init__(config, expected)
+        self._overtaking._most_bytes = MOST_BYTES
+
+
+class EarlierLifeForgotten(DeadlineJoin):
+    """Lets leave again what left in an earlier life."""
+
+    def skip(self, gone: Runs) -> None:
+        pass
+
+
+class EarlierLifeNotPassedOn(DeadlineJoin):
+    """Skips it, and says nothing of what it has not seen again yet."""
+
+    def position(self) -> tuple[int, Runs] | None:
+        found = super().position()
+        return found and (found[0], runs_of(*self._gone()))
+
+    def _gone(self) -> tuple[Bools, Ints]:
+        rows = self._rows
+        return rows.gone[rows.head : rows.tail], rows.offsets[rows.head : rows.tail]
+
+
+class QuorumIsEverything(DeadlineJoin):
+    """Takes a quorum for a full set of answers."""
+
+    def _done(self, which: slice | Ints, now_ns: int) -> Bools:
+        done = super()._done(which, now_ns)
+        return done if self.config.quorum is None else done | self._rows.met[which]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +185,10 @@ class MemoryCutShort(DeadlineJoin):
         RecordsForgotten,
         BacklogLikeFresh,
         MemoryCutShort,
+        AllowsAnyList,
+        EarlierLifeForgotten,
+        EarlierLifeNotPassedOn,
+        QuorumIsEverything,
     ],
 )
 def test_a_broken_join_is_caught(broken: type[DeadlineJoin]) -> None:
@@ -380,7 +422,7 @@ def test_a_limit_lets_part_of_the_rows_go_and_the_rest_next_time() -> None:
     join.add_events(good(*range(5)))
     sizes = []
     while (settled := join.settle(limit=2)) is not None:
-        sizes.append((settled.sequence, len(settled)))
+        sizes.append((int(settled.numbers[0]), len(settled)))
     assert sizes == [(0, 2), (2, 2), (4, 1)]
 
 
@@ -516,7 +558,7 @@ def test_the_lowest_record_is_the_oldest_one_that_a_pending_event_was_answered_b
     join.add_answers(1, answers(0.5, 10))  # record 2
     assert join.join.lowest_record() == 0
     assert join.settle_all() == 1
-    assert join.join.lowest_pending() == 11
+    assert join.join.position() == (11, NONE)
     join.add_answers(1, answers(0.5, 11))  # record 3
     assert join.settle_all() == 1
     assert join.join.lowest_record() is None
@@ -575,7 +617,7 @@ def test_memory_is_bounded_by_what_is_pending_and_not_by_what_has_passed(answere
         while (settled := join.settle(now_ns)) is not None:
             left += len(settled)
         join.judge(now_ns)
-        capacities.add(join._capacity)
+        capacities.add(join._rows.capacity)
     assert left >= (turns - 1) * batch
     assert max(capacities) <= 16 * batch
 

@@ -1,5 +1,6 @@
 """The events that wait beside the join: blocks split and leave in step with their rows."""
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from combiner.ahead import Runs
 from combiner.answers import Cells
 from combiner.join import JoinConfig
 from combiner.window import EventBlock, PartitionWindow, block_of
@@ -18,8 +20,8 @@ from tests.combiner.decision_kit import block
 CONFIG = JoinConfig(1, deadline_ns=100, stall_ns=50, catch_up_limit_ns=1000)
 
 
-def window(backlog_below: int = 0) -> PartitionWindow:
-    return PartitionWindow(CONFIG, np.array([True]), backlog_below)
+def window(backlog_below: int = 0, *, in_order: bool = True) -> PartitionWindow:
+    return PartitionWindow(replace(CONFIG, in_order=in_order), np.array([True]), backlog_below)
 
 
 def answer(given_window: PartitionWindow, *offsets: int) -> None:
@@ -38,9 +40,20 @@ def left(given_window: PartitionWindow, now_ns: int = 0) -> list[tuple[list[int]
 # -- blocks ----------------------------------------------------------------------------------
 
 
+def test_some_events_of_a_block_have_their_own_places_for_bad_ones() -> None:
+    whole = block(6, bad=[1, 4])
+    some = whole.take(np.array([0, 2, 4]))
+    assert some.offsets.tolist() == [40, 42, 44]
+    assert some.ids == ["e40", "e42", ""]
+    assert some.keys == [b"k40", b"k42", b"k44"]
+    assert some.entities == ["entity40", "entity42", ""]
+    assert some.bad == {2: whole.bad[4]}
+    assert len(some.time_ms) == len(some.record_ms) == len(some) == 3
+
+
 def test_a_part_of_a_block_has_its_own_places_for_bad_events() -> None:
     whole = block(6, bad=[1, 4])
-    part = whole.part(1, 5)
+    part = whole.take(np.arange(1, 5))
     assert part.offsets.tolist() == [41, 42, 43, 44]
     assert part.ids == ["", "e42", "e43", ""]
     assert part.keys == [b"k41", b"k42", b"k43", b"k44"]
@@ -51,7 +64,7 @@ def test_a_part_of_a_block_has_its_own_places_for_bad_events() -> None:
 
 def test_the_whole_of_a_block_is_the_block() -> None:
     whole = block(3)
-    assert whole.part(0, 3) is whole
+    assert whole.take(np.arange(3)) is whole
 
 
 class Message:
@@ -127,12 +140,12 @@ def test_a_block_leaves_in_parts_as_its_rows_settle() -> None:
     assert left(waiting) == []
 
 
-def test_several_blocks_leave_as_several_parts_in_order() -> None:
+def test_what_leaves_together_is_in_order_whatever_the_blocks() -> None:
     waiting = window()
     waiting.add(block(2, first=10), 0)
     waiting.add(block(3, first=20), 0)
     answer(waiting, 10, 11, 20)
-    assert [offsets for offsets, _ in left(waiting)] == [[10, 11], [20]]
+    assert [offsets for offsets, _ in left(waiting)] == [[10, 11, 20]]
     assert [offsets for offsets, _ in left(waiting, 100)] == [[21, 22]]
 
 
@@ -142,6 +155,28 @@ def test_bad_events_leave_in_their_place() -> None:
     assert left(waiting) == [([10], [""])]
     answer(waiting, 11)
     assert left(waiting) == [([11, 12], ["e11", ""])]
+
+
+def test_when_ready_events_leave_ahead_of_earlier_ones() -> None:
+    waiting = window(in_order=False)
+    waiting.add(block(2, first=10), 0)
+    waiting.add(block(3, first=20, bad=[2]), 0)
+    answer(waiting, 11, 20)
+    assert left(waiting) == [([11, 20, 22], ["e11", "e20", ""])]
+    assert waiting.settle(99) == []
+    assert left(waiting, 100) == [([10, 21], ["e10", "e21"])]
+    assert not waiting._blocks
+
+
+def test_what_left_in_an_earlier_life_does_not_leave_again() -> None:
+    waiting = window()
+    waiting.join.skip(Runs(np.array([10, 21]), np.array([11, 22])))
+    waiting.add(block(1, first=10, bad=[0]), 0)
+    assert left(waiting) == []
+    assert not waiting._blocks
+    waiting.add(block(3, first=20, bad=[1]), 0)
+    assert left(waiting, 100) == [([20, 22], ["e20", "e22"])]
+    assert not waiting._blocks
 
 
 def test_events_below_the_mark_are_backlog() -> None:
@@ -167,11 +202,11 @@ blocks = st.lists(
 
 
 @settings(max_examples=150, derandomize=True)
-@given(blocks, st.randoms(use_true_random=False))
+@given(blocks, st.randoms(use_true_random=False), st.booleans())
 def test_events_and_rows_walk_in_step_whatever_the_blocks(
-    shapes: list[tuple[int, int, set[int]]], random: Random
+    shapes: list[tuple[int, int, set[int]]], random: Random, in_order: bool
 ) -> None:
-    waiting = window()
+    waiting = window(in_order=in_order)
     added: list[EventBlock] = []
     seen: list[tuple[int, str]] = []
     next_offset, now_ns = 0, 0
@@ -187,7 +222,7 @@ def test_events_and_rows_walk_in_step_whatever_the_blocks(
             seen += list(zip(offsets, ids, strict=True))
     for offsets, ids in left(waiting, now_ns + 100):
         seen += list(zip(offsets, ids, strict=True))
-    assert seen == [
+    assert (seen if in_order else sorted(seen)) == [
         (int(offset), id_)
         for one in added
         for offset, id_ in zip(one.offsets, one.ids, strict=True)

@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from combiner import window
+from combiner.ahead import MOST_BYTES, Runs
 from combiner.answers import Answers
 from combiner.core import Combiner, Output
 from combiner.fallback import RUNGS
-from combiner.join import DeadlineJoin, Ints
-from combiner.settled import WAITING
+from combiner.join import DeadlineJoin, Ints, JoinConfig
+from combiner.settled import ANSWERED, WAITING
 from simulation import outbox
 from simulation.checkers import rungs_of, violations
 from simulation.faults import INCIDENTS, RATES, Incident, Plan, plan_of
@@ -22,6 +23,7 @@ from simulation.inputs import BAD
 from simulation.outbox import Outbox, Shipment
 from simulation.process import SESSION_MS, Dialogue, Surroundings
 from simulation.world import Build, World, build_combiner, run_seed
+from streams.columns import Position
 from streams.instants import WallMs
 
 SEEDS = 500
@@ -37,7 +39,8 @@ STEPS = {
 }  # fmt: skip
 HAPPENINGS = (
     "events", "rebalances", "expelled", "partitions lost", "rewinds", "back-pressure",
-    "positions inside a transaction", "cache asked while dead",
+    "positions inside a transaction", "cache asked while dead", "commits with offsets ahead",
+    "went on with offsets ahead",
 )  # fmt: skip
 
 
@@ -102,8 +105,8 @@ class LastAnswerHolds(DeadlineJoin):
 
     def _fill(self, member: int, rows: slice | Ints, cells, now_ns: int, answers: Answers) -> None:
         places = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-        taken = self._states[member, places] != WAITING
-        self._scores[member, places[taken]] = cells.scores[taken]
+        taken = self._rows.states[member, places] != WAITING
+        self._rows.scores[member, places[taken]] = cells.scores[taken]
         super()._fill(member, rows, cells, now_ns, answers)
 
 
@@ -123,6 +126,29 @@ class EarlyAnswersLost(DeadlineJoin):
         return None
 
 
+class NothingHeldBack(DeadlineJoin):
+    """Lets leave whatever is ready, however long the list beside the offset."""
+
+    def __init__(self, config: JoinConfig, expected: NDArray[np.bool_]) -> None:
+        super().__init__(config, expected)
+        self._overtaking._most_bytes = MOST_BYTES
+
+
+class ListIgnored(DeadlineJoin):
+    """Decides again what left ahead before a restart."""
+
+    def skip(self, gone: Runs) -> None:
+        pass
+
+
+class AnyAnswerIsAQuorum(DeadlineJoin):
+    """Leaves with the first answer."""
+
+    def _look_at_quorum(self) -> None:
+        if self.config.quorum is not None:
+            self._rows.met[:] |= (self._rows.states == ANSWERED).any(axis=0)
+
+
 class LastFirst(Combiner):
     """Lets what leaves together leave in the wrong order."""
 
@@ -131,6 +157,14 @@ class LastFirst(Combiner):
         for output in outputs:
             output.scored.reverse()
         return outputs
+
+
+class OffsetsAlone(Combiner):
+    """Says nothing of what left ahead of the offset."""
+
+    def input_positions(self) -> dict[tuple[str, int], Position]:
+        found = super().input_positions()
+        return {place: Position(position.offset) for place, position in found.items()}
 
 
 class ScoresForBadEvents(Combiner):
@@ -226,6 +260,9 @@ def test_nothing_is_wrong_with_restless_combiners() -> None:
         (LastAnswerHolds, "answers"),
         (BacklogLikeFresh, "backlog"),
         (EarlyAnswersLost, "answers"),
+        (NothingHeldBack, "finished"),
+        (ListIgnored, "once"),
+        (AnyAnswerIsAQuorum, "quorum"),
     ],
 )
 def test_a_broken_join_is_caught(
@@ -235,7 +272,10 @@ def test_a_broken_join_is_caught(
     assert judge in first_caught()
 
 
-@pytest.mark.parametrize(("broken", "judge"), [(LastFirst, "order"), (ScoresForBadEvents, "once")])
+@pytest.mark.parametrize(
+    ("broken", "judge"),
+    [(LastFirst, "order"), (ScoresForBadEvents, "once"), (OffsetsAlone, "once")],
+)
 def test_a_broken_combiner_is_caught(broken: type[Combiner], judge: str) -> None:
     def build(around: Surroundings, now_ns: int) -> Combiner:
         combiner = build_combiner(around, now_ns)

@@ -1,0 +1,106 @@
+"""What a run left behind, put in order for the judges: events, outcomes, answers."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from simulation.journal import Tenure
+from simulation.log import Entry
+from simulation.process import DEAD_LETTERS, PREDICTIONS, SCORED
+from simulation.world import Run
+from streams.frames import FrameError, PredictionFrame, decode_frame
+from streams.records import Headers
+
+Event = tuple[str, int, int]  # topic, partition, offset
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said first about an event; NaN is a refusal."""
+
+    record: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A scored record or a dead letter, as a `read_committed` reader has it."""
+
+    event: Event
+    entry: Entry
+    scored: dict[str, Any] | None
+    error: str
+
+
+class Evidence:
+    """The logs of a run, put in order once for all judges."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.plan = run.plan
+        self.members = {member.name: member for member in run.plan.members}
+
+    @cached_property
+    def events(self) -> dict[Event, Entry]:
+        """All events, in the order of each partition."""
+        records = [r for topic in self.plan.inputs for r in self.run.log.committed_records(topic)]
+        return {(*record.place, record.number): record for record in records}
+
+    @cached_property
+    def outcomes(self) -> list[Outcome]:
+        """All outcomes, those of one topic and partition in their order."""
+        log = self.run.log
+        scored = [_scored(entry) for entry in log.committed_records(SCORED)]
+        return scored + [_dead(entry) for entry in log.committed_records(DEAD_LETTERS)]
+
+    @cached_property
+    def frames(self) -> dict[int, list[tuple[int, PredictionFrame]]]:
+        """By partition: offset and content of each record that counts."""
+        found: dict[int, list[tuple[int, PredictionFrame]]] = {}
+        for entry in self.run.log.committed_records(PREDICTIONS):
+            try:
+                frame = decode_frame(entry.record_value)
+            except FrameError:
+                continue
+            member = self.members.get(frame.model)
+            known = member is not None and (not member.version or frame.version == member.version)
+            if known and frame.partition == entry.place[1] and frame.scores.ndim == 1:
+                found.setdefault(frame.partition, []).append((entry.number, frame))
+        return found
+
+    @cached_property
+    def answers(self) -> dict[tuple[Event, str], Answer]:
+        """The first answer of each model to each event."""
+        first: dict[tuple[Event, str], Answer] = {}
+        for partition, frames in self.frames.items():
+            for record, frame in frames:
+                cells = zip(frame.offsets.tolist(), frame.scores.tolist(), strict=True)
+                for offset, score in cells:
+                    cell = ((frame.topic, partition, offset), frame.model)
+                    first.setdefault(cell, Answer(record, self._judged(frame.model, score)))
+        return first
+
+    def _judged(self, model: str, score: float) -> float:
+        member = self.members[model]
+        low = -math.inf if member.minimum is None else member.minimum
+        high = math.inf if member.maximum is None else member.maximum
+        return score if low <= score <= high and math.isfinite(score) else math.nan
+
+    def tenure(self, outcome: Outcome) -> Tenure:
+        """Who decided."""
+        return self.run.journal.tenures[outcome.entry.written_by]
+
+
+def _scored(entry: Entry) -> Outcome:
+    record = msgspec.json.decode(entry.record_value or b"")
+    topic, partition, offset = record["source"].split("/")
+    return Outcome((topic, int(partition), int(offset)), entry, record, "")
+
+
+def _dead(entry: Entry) -> Outcome:
+    found = {name: (text or b"").decode() for name, text in entry.record_headers}
+    event = (found[Headers.TOPIC], int(found[Headers.PARTITION]), int(found[Headers.OFFSET]))
+    return Outcome(event, entry, None, found[Headers.CLASS])
