@@ -109,11 +109,11 @@ class Decider:
             (self._reserve_strategy, np.flatnonzero(rungs == RESERVE)),
         ):
             if len(rows):
-                source = (calibrated if strategy.calibrated else raw)[rows]
-                scores[rows] = strategy.combine(source, used[rows])
+                source = (calibrated if strategy.calibrated else raw)[rows][:, :, None]
+                scores[rows] = strategy.combine(source, used[rows])[:, 0]
                 labels[rows] = scores[rows] >= strategy.threshold
                 if contributions is not None:
-                    contributions[rows] = strategy.contributions(source, used[rows])
+                    contributions[rows] = strategy.contributions(source, used[rows])[:, :, 0]
         cached_at_ms = self._from_cache(settled, entities, rungs, scores, labels, now_ms)
         agrees = used & ((calibrated >= self._config.threshold) == (labels == 1)[:, None])
         confidence = np.minimum((agrees * self._weight_shares).sum(axis=1), 1.0)

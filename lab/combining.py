@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from combiner.strategies.stacking import logit
+from combiner.strategies.arithmetic import logit
 from registry.manifest import Calibration, Stacking, StackingFit
 
 Floats = NDArray[np.float64]

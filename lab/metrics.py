@@ -9,7 +9,7 @@ from combiner.calibration import Calibrator
 from combiner.strategies.majority_vote import MajorityVote
 from combiner.strategies.median import Median
 from combiner.strategies.protocol import Strategy
-from combiner.strategies.stacking import StackedLogistic
+from combiner.strategies.stacking import Stacked
 from combiner.strategies.weighted_mean import WeightedMean
 from registry.manifest import Calibration, Stacking
 
@@ -65,7 +65,7 @@ def evaluate_strategies(
         return {}
     alike = np.ones(len(members))
     strategies: list[Strategy] = [
-        StackedLogistic(stacking, [list(members).index(name) for name in stacking.members]),
+        Stacked(stacking, [list(members).index(name) for name in stacking.members]),
         WeightedMean(alike),
         Median(),
         MajorityVote(alike),
@@ -74,7 +74,10 @@ def evaluate_strategies(
     present = np.ones(scores.shape, dtype=np.bool_)
     return {
         strategy.name: evaluate(
-            labels, strategy.combine(calibrated if strategy.calibrated else scores, present)
+            labels,
+            strategy.combine((calibrated if strategy.calibrated else scores)[:, :, None], present)[
+                :, 0
+            ],
         )
         for strategy in strategies
     }

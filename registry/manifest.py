@@ -25,6 +25,7 @@ MANIFEST_FORMAT = 1
 VERSION_CHARS = 12
 
 ModelFormat = Literal["scikit-learn", "xgboost", "lightgbm", "onnx"]
+Task = Literal["binary", "multiclass", "regression"]
 
 
 class Artefact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,14 +45,15 @@ class Artefact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A trained model.
 
-    `golden` are its answers to the bundle's golden rows: a loaded model that answers otherwise
-    is not the model that was trained. `metrics` are those on the held-out part.
+    `golden` are its answers to the bundle's golden rows, for multi-class a number for each class:
+    a loaded model that answers otherwise is not the model that was trained. `metrics` are those on
+    the held-out part.
     """
 
     name: str
     format: ModelFormat
     artefact: Artefact
-    golden: tuple[float, ...]
+    golden: tuple[float | tuple[float, ...], ...]
     metrics: dict[str, float]
 
     @property
@@ -79,45 +81,81 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StackingFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A meta-model over the logits of the members that are present."""
+    """A linear meta-model: one weight for each of its inputs."""
 
     intercept: float
     weights: tuple[float, ...]
 
 
-class Stacking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MetaInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An input that a meta-model takes from the event itself, and not from a member.
+
+    It is the feature in this column, or with `code` whether the feature is that category,
+    centred by `mean` and divided by `scale`; 0 where the feature is missing.
+    """
+
+    feature: int
+    mean: float
+    scale: float
+    code: int | None = None
+
+
+class Stacking(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Meta-models by who is present.
 
-    `fits` maps a mask ("10111", one digit a member, in `members` order) to a fit whose weights
-    have one number per *present* member. A mask without a fit of its own uses the full fit after
-    the absent logits are replaced by their expectation given the present ones, under the
-    multivariate normal with `means` and `covariance` (of the members' logits in training).
+    A member gives `columns` inputs: binary its log-odds, multi-class the logarithms of its
+    probabilities, regression its value. `fits` maps a mask ("10111", one digit a member, in
+    `members` order) to a fit, or for multi-class to one for each class, whose weights have
+    `columns` numbers per *present* member, and then one for each of `inputs`. A mask without a
+    fit of its own uses the full fit after the absent members' inputs are replaced by their
+    expectation given the present ones, under the multivariate normal with `means` and
+    `covariance` (of the members' inputs in training, member by member).
     """
 
     members: tuple[str, ...]
-    fits: dict[str, StackingFit]
+    fits: dict[str, StackingFit | tuple[StackingFit, ...]]
     means: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
+    columns: int = 1
+    inputs: tuple[MetaInput, ...] = ()
 
     def __post_init__(self) -> None:
-        size = len(self.members)
+        size = len(self.members) * self.columns
         shape = {len(self.means), len(self.covariance), *map(len, self.covariance)}
         if shape != {size}:
-            raise ValueError(f"means and covariance of stacking are not of {size} members")
-        for mask, fit in self.fits.items():
-            if len(mask) != size or set(mask) - {"0", "1"} or mask.count("1") != len(fit.weights):
-                raise ValueError(f"fit {mask!r} of stacking does not match its {size} members")
-        if "1" * size not in self.fits:
+            raise ValueError(
+                f"means and covariance of stacking are not of {len(self.members)} members"
+            )
+        for mask in self.fits:
+            present = mask.count("1")
+            expected = present * self.columns + len(self.inputs)
+            wrong = {len(fit.weights) for fit in self.fits_of(mask)} != {expected}
+            if len(mask) != len(self.members) or set(mask) - {"0", "1"} or wrong:
+                raise ValueError(
+                    f"fit {mask!r} of stacking does not match its {len(self.members)} members"
+                )
+        if "1" * len(self.members) not in self.fits:
             raise ValueError("stacking has no fit of all members")
+
+    def fits_of(self, mask: str) -> tuple[StackingFit, ...]:
+        """The fits for those present: one, or one for each class."""
+        found = self.fits[mask]
+        return found if isinstance(found, tuple) else (found,)
 
 
 class DataFingerprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which data trained the ensemble."""
+    """Which data trained the ensemble, and what is known of an event before any model is asked.
+
+    That is the share of positives for binary, of each class for multi-class, and the mean label
+    for regression; the others are null.
+    """
 
     sha256: str
     rows: int
     label: str
-    positive_share: float
+    positive_share: float | None = None
+    class_shares: tuple[float, ...] | None = None
+    mean: float | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,12 +163,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         format: version of this file's layout.
+        task: what is predicted.
+        classes: for multi-class, the classes in the order of every answer's columns.
         schema: the feature columns, in the order models take them.
         models: the members, in order.
         calibrations: model → its calibration.
         stacking: the meta-model.
         quantiles: model → quantiles of its out-of-fold scores (its reference distribution), at
-            evenly spaced levels from 0 to 1.
+            evenly spaced levels from 0 to 1; for multi-class one such row for each class.
+        blending: model → its weight in the optimised mean.
+        quality: model → minus the loss of its out-of-fold answers; greater is better.
+        stacking_with_features: the meta-model that sees the event's features, too.
         golden_rows: rows (floats, null is missing) every model answered at training.
         metrics: of the whole ensemble on the held-out part, by strategy.
         data: which data trained it.
@@ -141,14 +184,34 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[ModelEntry, ...]
     calibrations: dict[str, Calibration]
     stacking: Stacking
-    quantiles: dict[str, tuple[float, ...]]
+    quantiles: dict[str, tuple[float | tuple[float, ...], ...]]
     golden_rows: tuple[tuple[float | None, ...], ...]
     metrics: dict[str, dict[str, float]]
     data: DataFingerprint
     libraries: dict[str, str]
+    task: Task = "binary"
+    classes: tuple[str, ...] = ()
+    blending: dict[str, float] = {}
+    quality: dict[str, float] = {}
+    stacking_with_features: Stacking | None = None
     format: int = MANIFEST_FORMAT
 
+    @property
+    def columns(self) -> int:
+        """How many numbers an answer has: one, or one for each class."""
+        return len(self.classes) or 1
+
+    @property
+    def prior(self) -> tuple[float, ...]:
+        """An answer that needs no model: the shares of classes, or the mean label."""
+        data = self.data
+        if self.task == "multiclass":
+            return data.class_shares or ()
+        found = data.positive_share if self.task == "binary" else data.mean
+        return () if found is None else (found,)
+
     def __post_init__(self) -> None:
+        self._check_task()
         names = [model.name for model in self.models]
         for values in (names, [m.artefact.path for m in self.models], self.schema.names):
             twice = sorted({value for value in values if values.count(value) > 1})
@@ -159,9 +222,23 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for model in self.models:
             if len(model.golden) != len(self.golden_rows):
                 raise ValueError(f"model {model.name!r} has not one answer to each golden row")
-        for name in (*self.calibrations, *self.quantiles, *self.stacking.members):
+        known = (self.calibrations, self.quantiles, self.blending, self.quality)
+        for name in (*(name for each in known for name in each), *self.stacking.members):
             if name not in names:
                 raise ValueError(f"no model {name!r}")
+
+    def _check_task(self) -> None:
+        if (self.task == "multiclass") != (len(self.classes) > 1):
+            raise ValueError(f"task {self.task!r} with {len(self.classes)} classes")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("a class stands twice")
+        if len(self.prior) != self.columns:
+            raise ValueError(f"data has no prior for the task {self.task!r}")
+        for stacking in (self.stacking, self.stacking_with_features):
+            if stacking is not None and any(
+                len(stacking.fits_of(mask)) != self.columns for mask in stacking.fits
+            ):
+                raise ValueError(f"a fit of stacking does not give {self.columns} numbers")
 
     def model(self, name: str) -> ModelEntry | None:
         """The model of that name, if there is one."""

@@ -55,7 +55,7 @@ MODULES: dict[str, tuple[str, str]] = {
             "calibration calibrators/* selections subsets recalibration conformal confidence explanation latency corrections cascade "
             "selection/* strategies/*"
         ),
-        "service outbox memory health_report assembly process",
+        "service outbox memory health_report assembly catalogue process",
     ),
     "cache": (
         "keys protocol latest",

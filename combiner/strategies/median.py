@@ -1,31 +1,43 @@
 """Median of the members that are present: one wild model cannot move it far."""
 
+from typing import ClassVar, Self
+
 import numpy as np
 
-from combiner.strategies.protocol import Bools, Floats
+from combiner.strategies.arithmetic import ordered, rescaled
+from combiner.strategies.protocol import ANY_TASK, Bools, Floats, Ingredients, Scale
+from registry.manifest import Task
 
 
 class Median:
-    """The middle score, or the mean of the two in the middle; weights play no part."""
+    """The middle answer, or the mean of the two in the middle; weights play no part.
 
-    name = "median"
-    calibrated = True
+    Of several classes each has its own median, and these are made to add up to 1 (the median rule
+    of Kittler et al., "On combining classifiers", 1998); where all are 0 the mean stands in.
+    """
+
+    name: ClassVar[str] = "median"
+    tasks: ClassVar[frozenset[Task]] = ANY_TASK
+    calibrated: ClassVar[bool] = True
+    scale: Scale = "score"
 
     def __init__(self, threshold: float = 0.5) -> None:
         self.threshold = threshold
 
-    def combine(self, scores: Floats, present: Bools) -> Floats:
-        """float64[N]."""
-        total: Floats = self.contributions(scores, present).sum(axis=1)
+    @classmethod
+    def made_of(cls, ingredients: Ingredients) -> Self:
+        """It needs nothing of the ensemble."""
+        return cls(ingredients.threshold)
+
+    def combine(self, answers: Floats, present: Bools, weights: Floats | None = None) -> Floats:
+        """float64[N, K]."""
+        total: Floats = self.contributions(answers, present).sum(axis=1)
         return total
 
-    def contributions(self, scores: Floats, present: Bools) -> Floats:
-        """float64[N, M]: the middle one carries the score, or the middle two half of it each."""
-        ordered = np.argsort(np.where(present, scores, np.inf), axis=1, kind="stable")
+    def contributions(
+        self, answers: Floats, present: Bools, weights: Floats | None = None
+    ) -> Floats:
+        """float64[N, M, K]: the middle one carries the score, or the middle two half of it each."""
         count = np.count_nonzero(present, axis=1)
-        rows = np.arange(len(scores))
-        shares = np.zeros(scores.shape)
-        for middle in ((count - 1) // 2, count // 2):
-            column = ordered[rows, middle]
-            shares[rows, column] += scores[rows, column] / 2
-        return shares
+        shares = ordered(answers, present, (count - 1) // 2, count // 2 + 1)
+        return rescaled(shares, answers, present)

@@ -1,104 +1,177 @@
-"""Stacking: a logistic meta-model over the members' log-odds (Wolpert, 1992), for any subset.
+"""Stacking: a linear meta-model over the members' answers (Wolpert, 1992), for any subset.
 
-A meta-model that was trained with all members says nothing sensible when one of them is missing:
-setting its term to zero claims that it answered one half. Therefore each subset has a meta-model
-of its own, trained on the same out-of-fold answers without the missing members. Where there are
-too many subsets for that, the absent log-odds are replaced by their expectation given the present
-ones under a multivariate normal, and the full meta-model is used; both are linear in what is
-present, so any subset is one intercept and one weight for each present member.
+Logistic over log-odds for binary, multinomial over log-probabilities for multi-class, linear over
+values for regression. A meta-model that was trained with all members says nothing sensible when
+one of them is missing: setting its term to zero claims that it answered one half. Therefore each
+subset has a meta-model of its own, trained on the same out-of-fold answers without the missing
+members. Where there are too many subsets for that, the absent inputs are replaced by their
+expectation given the present ones under a multivariate normal, and the full meta-model is used;
+both are linear in what is present, so any subset is one intercept and one weight for each input.
 """
+
+from collections.abc import Callable
+from typing import ClassVar, Self
 
 import numpy as np
 
-from combiner.strategies.protocol import Bools, Floats
-from registry.manifest import Stacking
+from combiner.strategies.arithmetic import filled, logit, logs, sigmoid, softmax, weighed
+from combiner.strategies.protocol import ANY_TASK, Bools, Floats, Ingredients, Scale
+from registry.manifest import Stacking, Task
+from streams.errors import ConfigurationError
 
-# Beyond these a probability says no more than "certain", and its log-odds would drown the rest.
-CLIP = 1e-6
+# What stands in an absent cell before its weight of 0, what a meta-model takes from an answer,
+# what it makes of the sum, and on which scale that is.
+_Link = tuple[float, Callable[[Floats], Floats], Callable[[Floats], Floats], Scale]
+LINKS: dict[Task, _Link] = {
+    "binary": (0.5, logit, sigmoid, "log_odds"),
+    "multiclass": (1.0, logs, softmax, "log"),
+    "regression": (0.0, np.array, np.array, "score"),
+}
 
 
-def logit(probabilities: Floats) -> Floats:
-    """Log-odds of clipped probabilities, any shape."""
-    clipped = np.clip(probabilities, CLIP, 1.0 - CLIP)
-    return np.log(clipped / (1.0 - clipped))
-
-
-class StackedLogistic:
-    """Stacking with one logistic meta-model for each subset of members.
+class Stacked:
+    """Stacking with one meta-model for each subset of members.
 
     Args:
         fit: the trained meta-models.
         columns: the column of each of the fit's members; other columns play no part.
+        task: which kind of meta-model.
         threshold: the score from which on the label is 1.
 
-    A row in which none of the fit's members is present gets the mean of the scores that are.
+    A row in which none of the fit's members is present gets the mean of the answers that are.
     """
 
-    name = "stacking"
-    calibrated = False
+    name: ClassVar[str] = "stacking"
+    tasks: ClassVar[frozenset[Task]] = ANY_TASK
+    calibrated: ClassVar[bool] = False
 
-    def __init__(self, fit: Stacking, columns: list[int], threshold: float = 0.5) -> None:
+    def __init__(
+        self, fit: Stacking, columns: list[int], task: Task = "binary", threshold: float = 0.5
+    ) -> None:
         assert len(columns) == len(fit.members)
         self.threshold = threshold
+        self._absent, self._from_answers, self._to_answers, self.scale = LINKS[task]
         self._fit = fit
-        self._columns = np.array(columns)
+        self._columns = np.array(columns, dtype=np.int64)
         self._bits = 2 ** np.arange(len(columns), dtype=np.int64)
-        self._linear: dict[int, tuple[float, Floats]] = {}
+        self._subsets: dict[int, tuple[Floats, Floats, Floats]] = {}
 
-    def combine(self, scores: Floats, present: Bools) -> Floats:
-        """float64[N]: probabilities."""
-        terms, intercepts, known = self._terms(scores, present)
-        combined: Floats = 1.0 / (1.0 + np.exp(-(terms.sum(axis=1) + intercepts)))
+    @classmethod
+    def made_of(cls, ingredients: Ingredients) -> Self:
+        """With the meta-models of the bundle.
+
+        Raises:
+            ConfigurationError: they were trained with other members than those configured.
+        """
+        manifest = ingredients.manifest
+        columns = columns_of(manifest.stacking, ingredients, cls.name)
+        return cls(manifest.stacking, columns, manifest.task, ingredients.threshold)
+
+    def combine(self, answers: Floats, present: Bools, weights: Floats | None = None) -> Floats:
+        """float64[N, K]: probabilities, or values."""
+        terms, intercepts, known = self._terms(answers, present)
+        combined = self._to_answers(terms.sum(axis=1) + intercepts)
         if not known.all():
             others = ~known
-            counts = np.count_nonzero(present[others], axis=1)
-            sums = np.where(present[others], scores[others], 0.0).sum(axis=1)
-            combined[others] = sums / counts
+            alike = np.ones(present.shape[1])
+            combined[others] = weighed(answers[others], present[others], alike).sum(axis=1)
         return combined
 
-    def contributions(self, scores: Floats, present: Bools) -> Floats:
-        """float64[N, M]: each member's share of the log-odds; the intercept is nobody's."""
-        terms, _, _ = self._terms(scores, present)
-        shares = np.zeros(scores.shape)
+    def contributions(
+        self, answers: Floats, present: Bools, weights: Floats | None = None
+    ) -> Floats:
+        """float64[N, M, K]: each member's share of the log-odds, the logarithm or the value.
+
+        The intercept is nobody's.
+        """
+        terms, _, _ = self._terms(answers, present)
+        shares = np.zeros(answers.shape)
         shares[:, self._columns] = terms
         return shares
 
-    def _terms(self, scores: Floats, present: Bools) -> tuple[Floats, Floats, Bools]:
-        """float64[N, S] weighted log-odds, float64[N] intercepts, bool[N] any member present."""
+    def _terms(self, answers: Floats, present: Bools) -> tuple[Floats, Floats, Bools]:
+        """float64[N, S, K] weighted inputs, float64[N, K] intercepts, bool[N] any member there."""
         here = present[:, self._columns]
-        logits = np.where(here, logit(np.where(here, scores[:, self._columns], 0.5)), 0.0)
-        masks = here @ self._bits
-        weights = np.zeros(logits.shape)
-        intercepts = np.zeros(len(scores))
-        for mask in np.unique(masks).tolist():
-            rows = masks == mask
-            intercepts[rows], weights[rows] = self._linear_of(mask)
-        return logits * weights, intercepts, masks != 0
+        inputs = self._from_answers(filled(answers[:, self._columns], here, self._absent))
+        masks, subset = np.unique(here @ self._bits, return_inverse=True)
+        found = [self._subset(mask) for mask in masks.tolist() or [0]]
+        intercepts = np.stack([intercept for intercept, _, _ in found])[subset]
+        # float64[N, K, S, J]: the weight of the Jth number of member S for class K.
+        slopes = np.stack([slope for _, slope, _ in found])[subset]
+        if self._fit.inputs:
+            intercepts += self._beside(np.stack([beside for _, _, beside in found])[subset])
+        if slopes.shape[1:] == (1, len(self._columns), 1):
+            terms = inputs * slopes[:, 0]
+        else:
+            terms = (inputs[:, None] * slopes).sum(axis=3).transpose(0, 2, 1)
+        return terms, intercepts, np.asarray(here.any(axis=1))
 
-    def _linear_of(self, mask: int) -> tuple[float, Floats]:
-        """Intercept and float64[S] weights for one subset."""
-        if mask not in self._linear:
+    def _subset(self, mask: int) -> tuple[Floats, Floats, Floats]:
+        """As `meta_model`, but weights float64[K, S, J]; of each subset once."""
+        if mask not in self._subsets:
             here = (mask & self._bits) != 0
-            text = "".join("1" if bit else "0" for bit in here)
-            weights = np.zeros(len(here))
-            if mask == 0:
-                self._linear[mask] = (0.0, weights)
-            elif text in self._fit.fits:
-                own = self._fit.fits[text]
-                weights[here] = own.weights
-                self._linear[mask] = (own.intercept, weights)
-            else:
-                self._linear[mask] = self._conditional(here)
-        return self._linear[mask]
+            intercepts, weights, beside = meta_model(self._fit, here)
+            shape = (len(intercepts), len(here), self._fit.columns)
+            self._subsets[mask] = (intercepts, weights.reshape(shape), beside)
+        return self._subsets[mask]
 
-    def _conditional(self, here: Bools) -> tuple[float, Floats]:
-        """The full meta-model with absent log-odds at their conditional expectation."""
-        full = self._fit.fits["1" * len(here)]
-        mean, covariance = np.array(self._fit.means), np.array(self._fit.covariance)
-        weights = np.array(full.weights)
-        # E[absent | present] = mean_a + B (present - mean_p), B = C_ap C_pp^-1.
-        slope = np.linalg.lstsq(covariance[np.ix_(here, here)], covariance[np.ix_(here, ~here)])[0]
-        merged = np.zeros(len(here))
-        merged[here] = weights[here] + slope @ weights[~here]
-        rest = mean[~here] - mean[here] @ slope
-        return full.intercept + float(rest @ weights[~here]), merged
+    def _beside(self, weights: Floats) -> Floats:
+        """float64[N, K], what the events themselves add, from float64[N, K, I] weights."""
+        return np.zeros(weights.shape[:2])
+
+
+def meta_model(fit: Stacking, here: Bools) -> tuple[Floats, Floats, Floats]:
+    """The meta-model for one subset, bool[S], of the fit's members.
+
+    Returns float64[K] intercepts, float64[K, S J] weights of the members' inputs, 0 where absent,
+    and float64[K, I] weights of the inputs beside them.
+    """
+    everyone = "1" * len(here)
+    text = "".join("1" if bit else "0" for bit in here.tolist())
+    fits = fit.fits_of(text if text in fit.fits else everyone)
+    intercepts = np.array([each.intercept for each in fits])
+    weights = np.array([each.weights for each in fits]).reshape(len(fits), -1)
+    own, beside = np.split(weights, [weights.shape[1] - len(fit.inputs)], axis=1)
+    inputs = np.repeat(here, fit.columns)
+    merged = np.zeros((len(fits), len(inputs)))
+    if not here.any():
+        return np.zeros(len(fits)), merged, np.zeros(beside.shape)
+    if text in fit.fits:
+        merged[:, inputs] = own
+        return intercepts, merged, beside
+    # E[absent | present] = mean_a + B (present - mean_p), B = C_ap C_pp^-1.
+    mean, covariance = np.array(fit.means), np.array(fit.covariance)
+    known = covariance[np.ix_(inputs, inputs)]
+    slope = np.linalg.lstsq(known, covariance[np.ix_(inputs, ~inputs)])[0]
+    merged[:, inputs] = own[:, inputs] + own[:, ~inputs] @ slope.T
+    rest = mean[~inputs] - mean[inputs] @ slope
+    return intercepts + own[:, ~inputs] @ rest, merged, beside
+
+
+def columns_of(fit: Stacking, ingredients: Ingredients, name: str) -> list[int]:
+    """The column of each of the fit's members.
+
+    Raises:
+        ConfigurationError: a member of the fit is not configured, or the other way round.
+    """
+    models = list(ingredients.models)
+    lacking = [member for member in fit.members if member not in models]
+    if lacking:
+        raise ConfigurationError(
+            "combiner.strategy",
+            f"{name} needs the model `{lacking[0]}`; expected it among [[models]], "
+            "or another strategy",
+        )
+    strange = [member for member in ingredients.members if member not in fit.members]
+    if strange:
+        raise ConfigurationError(
+            "combiner.strategy",
+            f"{name} was not trained with the model `{strange[0]}`; expected another strategy, "
+            "or `reserve = true` for it",
+        )
+    return [models.index(member) for member in fit.members]
+
+
+def StackedLogistic(fit: Stacking, columns: list[int], threshold: float = 0.5) -> Stacked:  # noqa: N802
+    """The binary one, under its former name."""
+    return Stacked(fit, columns, "binary", threshold)

@@ -1,22 +1,10 @@
-"""Weighted arithmetic mean of the members that are present."""
+"""Weighted arithmetic mean: the linear opinion pool (Stone, 1961)."""
 
-import numpy as np
+from typing import ClassVar, Self
 
-from combiner.strategies.protocol import Bools, Floats
-
-
-def present_weights(weights: Floats, present: Bools) -> Floats:
-    """float64[N, M]: weights of the present members, each row's sum 1.
-
-    Where all present members weigh nothing they count alike, for some answer must come.
-    """
-    shares: Floats = weights * present
-    totals = shares.sum(axis=1, keepdims=True)
-    if not totals.all():
-        shares = np.where(totals > 0, shares, present.astype(np.float64))
-        totals = shares.sum(axis=1, keepdims=True)
-    normalised: Floats = shares / totals
-    return normalised
+from combiner.strategies.arithmetic import weighed
+from combiner.strategies.protocol import ANY_TASK, Bools, Floats, Ingredients, Scale
+from registry.manifest import Task
 
 
 class WeightedMean:
@@ -27,19 +15,28 @@ class WeightedMean:
         threshold: the score from which on the label is 1.
     """
 
-    name = "weighted_mean"
-    calibrated = True
+    name: ClassVar[str] = "weighted_mean"
+    tasks: ClassVar[frozenset[Task]] = ANY_TASK
+    calibrated: ClassVar[bool] = True
+    scale: Scale = "score"
 
     def __init__(self, weights: Floats, threshold: float = 0.5) -> None:
         assert (weights >= 0).all()
         self.weights = weights
         self.threshold = threshold
 
-    def combine(self, scores: Floats, present: Bools) -> Floats:
-        """float64[N]."""
-        total: Floats = self.contributions(scores, present).sum(axis=1)
+    @classmethod
+    def made_of(cls, ingredients: Ingredients) -> Self:
+        """With the configured weights."""
+        return cls(ingredients.weights, ingredients.threshold)
+
+    def combine(self, answers: Floats, present: Bools, weights: Floats | None = None) -> Floats:
+        """float64[N, K]."""
+        total: Floats = self.contributions(answers, present, weights).sum(axis=1)
         return total
 
-    def contributions(self, scores: Floats, present: Bools) -> Floats:
-        """float64[N, M]: weight times score; they add up to the score."""
-        return present_weights(self.weights, present) * np.where(present, scores, 0.0)
+    def contributions(
+        self, answers: Floats, present: Bools, weights: Floats | None = None
+    ) -> Floats:
+        """float64[N, M, K]: weight times answer; they add up to the score."""
+        return weighed(answers, present, self.weights if weights is None else weights)

@@ -8,8 +8,9 @@ import pytest
 from combiner.decision import Absences
 from combiner.fallback import RUNGS
 from combiner.settled import ANSWERED, REFUSED, WAITING
+from combiner.strategies.arithmetic import logit
 from combiner.strategies.majority_vote import MajorityVote
-from combiner.strategies.stacking import StackedLogistic, logit
+from combiner.strategies.stacking import Stacked
 from registry.manifest import Calibration, Stacking, StackingFit
 from tests.combiner.decision_kit import NOW_MS, Memory, decider, latest, settled
 
@@ -53,7 +54,7 @@ def test_stacking_gets_the_raw_answers_and_shows_the_calibrated_ones() -> None:
     fit = Stacking(("a",), {"1": StackingFit(0.25, (1.5,))}, (0.0,), ((1.0,),))
     low = Calibration((0.0, 1.0), (0.0, 0.1))
     decisions = decider(
-        [1], strategy=StackedLogistic(fit, [0]), calibrations={"a": low}, explain=True
+        [1], strategy=Stacked(fit, [0]), calibrations={"a": low}, explain=True
     ).decide(settled(("A", (0.9,))), ["x"], NOW_MS)
     log_odds = 0.25 + 1.5 * float(logit(np.array(0.9)))
     assert decisions.scores[0] == pytest.approx(1 / (1 + np.exp(-log_odds)))

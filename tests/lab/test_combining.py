@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from combiner.strategies.stacking import StackedLogistic, logit
+from combiner.strategies.arithmetic import logit
+from combiner.strategies.stacking import Stacked
 from lab.combining import (
     MAX_KNOTS,
     STACKING_C,
@@ -50,7 +51,7 @@ def test_the_live_strategy_computes_what_was_fitted() -> None:
     model.fit(logit(scores[:, [0, 2]]), TRUTH)
     present = np.tile([True, False, True], (len(scores), 1))
     np.testing.assert_allclose(
-        StackedLogistic(stacking, [0, 1, 2]).combine(scores, present),
+        Stacked(stacking, [0, 1, 2]).combine(scores[:, :, None], present)[:, 0],
         model.predict_proba(logit(scores[:, [0, 2]]))[:, 1],
         rtol=1e-9,
     )
