@@ -5,7 +5,7 @@ import hashlib
 import logging
 import resource
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from registry.bundle import LoadedBundle
 from streams.settings import ModelSettings, Settings
+from workers.lean import lean_imports
 from workers.loading import load_models, warm
 from workers.marks import Witness, place_of
 from workers.protocol import Model
@@ -85,7 +86,15 @@ class Crew:
         # Whatever ends the process from native code leaves its stack in the log.
         faulthandler.enable()
         self._limit_memory()
-        return [self._load(settings, wrap) for settings in self._models]
+        with self._imports():
+            return [self._load(settings, wrap) for settings in self._models]
+
+    def _imports(self) -> AbstractContextManager[None]:
+        """How libraries are imported: lean, unless code of the user may want all of them."""
+        if self._bundle is None or any(model.callable for model in self._models):
+            return nullcontext()
+        entries = [self._bundle.manifest.model(model.name) for model in self._models]
+        return lean_imports({entry.format for entry in entries if entry is not None})
 
     def _load(self, settings: ModelSettings, wrap: Callable[[Model], Model]) -> Model:
         name = settings.name

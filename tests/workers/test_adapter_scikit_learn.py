@@ -21,6 +21,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from lab.members import one_thread
 from streams.errors import BundleError
 from workers.adapters import scikit_learn
+from workers.skops_values import UNKNOWN, read_values
 
 RANDOM = np.random.default_rng(0)
 MATRIX = RANDOM.normal(size=(300, 4))
@@ -160,3 +161,28 @@ def test_a_forest_takes_numbers_beyond_float32(forest) -> None:
     _, loaded = forest
     enormous = loaded.predict(np.full((1, 4), 1e300))
     np.testing.assert_array_equal(enormous, loaded.predict(np.full((1, 4), 1e30)))
+
+
+def test_values_are_read_without_the_library_where_they_are_enough() -> None:
+    model = Pipeline([("scale", StandardScaler()), ("m", LogisticRegression())]).fit(MATRIX, LABELS)
+    values = read_values(scikit_learn.save(model))
+    (_, scaler), (_, last) = values.steps
+    assert type(last).__name__ == "LogisticRegression"
+    assert type(last) is not LogisticRegression
+    np.testing.assert_array_equal(last.coef_, model[-1].coef_)
+    np.testing.assert_array_equal(scaler.mean_, model[0].mean_)
+    assert not hasattr(last, "predict_proba"), "nothing of it can be called"
+
+
+def test_what_holds_a_stranger_has_no_values() -> None:
+    model = LogisticRegression().fit(MATRIX, LABELS)
+    model.guest = Stranger()
+    assert read_values(scikit_learn.save(model)) is UNKNOWN
+
+
+@pytest.mark.parametrize("x", [-1000.0, -30.0, -1.0, 0.0, 1e-9, 2.5, 30.0, 1000.0])
+def test_the_logistic_function_is_exact_to_the_last_digits(x: float) -> None:
+    from scipy.special import expit
+
+    found = scikit_learn._expit(np.array([x]))[0]
+    assert found == pytest.approx(expit(x), rel=1e-15, abs=1e-300)

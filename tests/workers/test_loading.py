@@ -1,6 +1,8 @@
 """Models from settings: found, unchanged, answering as trained, or refused by name."""
 
+import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from registry.bundle import LoadedBundle, load_manifest
 from registry.manifest import MANIFEST_NAME
 from streams.errors import BundleError, ConfigurationError
 from streams.settings import ModelSettings
+from workers.lean import without
 from workers.loading import ADAPTERS, adapter_for, load_model, load_models, warm
 
+ROOT = Path(__file__).parent.parent.parent
 MEMBERS = ["logistic_regression", "random_forest", "xgboost", "lightgbm"]
 
 
@@ -208,3 +212,35 @@ def test_warming_asks_for_a_few_sizes_and_does_not_mind_a_refusal() -> None:
     warm(picky, 3)
     assert ready.shapes == [(1, 3), (10, 3), (2000, 3)]
     assert picky.shapes == [(1, 3), (10, 3)]
+
+
+LEAN = """
+import sys
+from pathlib import Path
+from registry.bundle import load_manifest
+from streams.settings import ModelSettings
+from workers.lean import lean_imports
+from workers.loading import load_models
+names = ["xgboost", "lightgbm", "logistic_regression"]
+bundle = load_manifest(Path(sys.argv[1]))
+with lean_imports({"xgboost", "lightgbm", "scikit-learn"}):
+    assert len(load_models([ModelSettings(name=name) for name in names], bundle)) == 3
+print(sorted({"sklearn", "skops", "pandas", "pyarrow", "scipy.stats"} & sys.modules.keys()))
+import pandas
+"""
+
+
+def test_a_worker_imports_no_library_that_its_models_do_not_need(trained: Path) -> None:
+    """Each of them costs more than all that it needs, at every start and in memory."""
+    command = [sys.executable, "-c", LEAN, str(trained)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "[]\n"
+
+
+def test_only_what_is_not_there_yet_is_hidden() -> None:
+    with without("json", "no_such_module"):
+        assert sys.modules["json"] is json
+        with pytest.raises(ImportError):
+            importlib.import_module("no_such_module")
+    assert "no_such_module" not in sys.modules

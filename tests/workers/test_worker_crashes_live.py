@@ -77,7 +77,7 @@ BAD = "chaos.models_bad:"
 @pytest.mark.parametrize(
     "models",
     [
-        ["crashes_on_poison", "leaves_on_poison", "overflows_on_poison"],
+        ["crashes_on_poison", "leaves_on_poison"],
         ["hangs_on_poison", "holds_on_poison"],
     ],
 )
@@ -92,7 +92,7 @@ def test_a_poisoned_event_costs_two_deaths_and_not_the_model(
     assert {model: live.said(model) for model in models} == dict.fromkeys(models, expected)
     assert live.said("honest") == xs
     deaths = len(live.ended)
-    # The first death may be that of all of them, and each one takes another.
+    # The first death may be that of both of them, and each one takes another.
     assert len(models) < deaths <= 2 * len(models)
     assert set(live.ended) <= {-signal.SIGSEGV, 5, 75, 1}
     # The same row is known by its content, wherever it comes again.
@@ -106,32 +106,18 @@ def test_a_poisoned_event_costs_two_deaths_and_not_the_model(
 
 
 def test_a_model_that_always_crashes_is_left_out_until_somebody_asks(live: Supervised) -> None:
-    live.control("crashes", paused=False)  # an old wish does not count
-    xs = [i / 40 for i in range(1, 40)]
-    live.write(xs)
-    live.supervise(["honest", BAD + "crashes"])
-    live.read_answers(["honest", "crashes"], len(xs))
-    assert set(live.said("crashes")) <= {CRASHED, "quarantined"}
-    assert live.said("honest") == xs
-    assert 5 <= len(live.ended) <= 6
-    assert "model crashes is quarantined" in live.log()
-    deaths = len(live.ended)
-    live.write([0.5])
-    live.read_answers(["honest", "crashes"], len(xs) + 1)
-    assert live.said("crashes")[-1] == "quarantined"
-    live.control("crashes", paused=False)
-    live.read_until(lambda: len(live.ended) > deaths)
-    assert live.ended[deaths] == RecycleError.exit_code
-
-
-def test_a_model_that_crashes_at_loading_is_left_out(live: Supervised) -> None:
+    model = "crashes_at_loading"
+    live.control(model, paused=False)  # an old wish does not count
     live.write([0.25] * 4)
-    live.supervise(
-        ["honest", BAD + "crashes_at_loading"],
-    )
-    live.read_answers(["honest", "crashes_at_loading"], 4)
-    assert live.said("crashes_at_loading") == ["quarantined"] * 4
+    live.supervise(["honest", BAD + model])
+    live.read_answers(["honest", model], 4)
+    assert live.said(model) == ["quarantined"] * 4
+    assert live.said("honest") == [0.25] * 4
     assert live.ended == [-signal.SIGSEGV] * 5
+    assert f"model {model} is quarantined" in live.log()
+    live.control(model, paused=False)
+    live.read_until(lambda: len(live.ended) > 6)
+    assert live.ended[5:7] == [RecycleError.exit_code, -signal.SIGSEGV]
 
 
 def test_a_process_that_is_killed_from_outside_blames_nobody(live: Supervised) -> None:

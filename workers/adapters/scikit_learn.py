@@ -2,7 +2,8 @@
 
 `predict_proba` spends milliseconds a call on checking and dispatching before it computes, which
 for a batch of one is everything. So the fitted steps that are simple enough are turned into the
-array arithmetic they stand for, once, at loading; any other step is called as it is. The answers
+array arithmetic they stand for, once, at loading; any other step is called as it is. Where all
+steps are, the file's values are enough, and scikit-learn is not even imported. The answers
 are the same, and the golden rows of the bundle, which the estimator itself answered at training,
 prove it at each loading.
 """
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from streams.errors import BundleError
 from workers.adapters import LoadedModel, Score
+from workers.skops_values import read_values
 
 Matrix = NDArray[np.float64]
 Step = Callable[[Matrix], Matrix]
@@ -60,6 +62,24 @@ def load(
         BundleError: the bytes are no skops file, hold a type that is not trusted, come from
             another version of scikit-learn, or are no binary classifier.
     """
+    score = _plain_score(data)
+    if score is None:
+        score = _score_of(_constructed(data))
+    return LoadedModel(name, version, minimum, maximum, score)
+
+
+def _plain_score(data: bytes) -> Score | None:
+    """The score from the plain values of the file alone; None if that is not all there is to it."""
+    try:
+        values = read_values(data)
+        classes = values.classes_ if not hasattr(values, "steps") else values.steps[-1][1].classes_
+        return _score_of(values, plain=True) if len(classes) == 2 else None
+    except Exception:  # noqa: BLE001 -- scikit-learn itself says what is wrong, if anything is
+        return None
+
+
+def _constructed(data: bytes) -> Any:
+    """The classifier in the file. Raises BundleError."""
     import skops.io
     from sklearn.exceptions import InconsistentVersionWarning
 
@@ -79,7 +99,7 @@ def load(
         raise BundleError(f"holds a type that is not trusted: {', '.join(sorted(strange))}")
     if len(getattr(estimator, "classes_", ())) != 2 or not hasattr(estimator, "predict_proba"):
         raise BundleError(f"{type(estimator).__name__} is no binary classifier with probabilities")
-    return LoadedModel(name, version, minimum, maximum, _score_of(estimator))
+    return estimator
 
 
 def _canonical(data: bytes) -> bytes:
@@ -115,11 +135,23 @@ def _canonical(data: bytes) -> bytes:
     return result.getvalue()
 
 
-def _score_of(estimator: Any) -> Score:
-    """The probability of the positive class, as cheaply as the estimator's steps allow."""
+def _score_of(estimator: Any, *, plain: bool = False) -> Score:
+    """The probability of the positive class, as cheaply as the estimator's steps allow.
+
+    Args:
+        estimator: a fitted classifier, or its plain values.
+        plain: there are only the values.
+
+    Raises:
+        AttributeError: values alone are not enough.
+    """
     *steps, last = _steps(estimator)
     transforms = [_transform_of(step) for step in steps]
-    final = _FINAL.get(type(last).__name__, _no_plain_form)(last) or partial(_as_it_is, last)
+    final = _FINAL.get(type(last).__name__, _no_plain_form)(last)
+    if final is None:
+        if plain:
+            raise AttributeError(f"{type(last).__name__} has no plain form")
+        final = partial(_as_it_is, last)
     if not transforms:
         return final
     return lambda matrix: final(reduce(lambda values, step: step(values), transforms, matrix))
@@ -140,8 +172,9 @@ def _steps(estimator: Any) -> list[Any]:
 
 
 def _transform_of(step: Any) -> Step:
-    as_it_is: Step = step.transform
-    return _TRANSFORMS.get(type(step).__name__, _no_plain_form)(step) or as_it_is
+    plain = _TRANSFORMS.get(type(step).__name__, _no_plain_form)(step)
+    as_it_is: Step = plain or step.transform
+    return as_it_is
 
 
 def _no_plain_form(_: Any) -> Step | None:
@@ -196,20 +229,25 @@ def _one_hot(step: Any) -> Step | None:
     return lambda matrix: (matrix[:, sources] == values).astype(np.float64)
 
 
-def _logistic_regression(last: Any) -> Score:
-    from scipy.special import expit
+def _expit(values: Matrix) -> Matrix:
+    """1 / (1 + exp(-x)), in place; what overflows on the way is 0 in the end."""
+    np.negative(values, out=values)
+    with np.errstate(over="ignore"):
+        np.exp(values, out=values)
+    values += 1.0
+    return np.reciprocal(values, out=values)
 
+
+def _logistic_regression(last: Any) -> Score:
     weights, intercept = np.ascontiguousarray(last.coef_[0]), last.intercept_[0]
-    return lambda matrix: expit(matrix @ weights + intercept)
+    return lambda matrix: _expit(matrix @ weights + intercept)
 
 
 def _neural_network(last: Any) -> Score | None:
-    from scipy.special import expit
-
     activations: dict[str, Callable[[Matrix], Matrix]] = {
         "relu": lambda values: np.maximum(values, 0.0, out=values),
         "tanh": lambda values: np.tanh(values, out=values),
-        "logistic": lambda values: expit(values, out=values),
+        "logistic": _expit,
         "identity": lambda values: values,
     }
     activation = activations.get(last.activation)
@@ -220,8 +258,7 @@ def _neural_network(last: Any) -> Score | None:
     def score(matrix: Matrix) -> Matrix:
         for inner_weights, inner_intercept in hidden:
             matrix = activation(matrix @ inner_weights + inner_intercept)
-        answer: Matrix = expit(matrix @ weights[:, 0] + intercept[0])
-        return answer
+        return _expit(matrix @ weights[:, 0] + intercept[0])
 
     return score
 
