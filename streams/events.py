@@ -3,6 +3,8 @@
 Two paths. The fast one decodes every value into a generated struct and lifts whole columns into
 arrays. The slow one runs only for a value that the fast one refused, to say what is wrong with
 it. Worker and combiner use this same decoder, so they always agree on which events are bad.
+Whoever wants no features gets the same verdicts cheaper: decoding alone checks them, and a batch
+with anything doubtful in it takes the way of all others.
 
 Numbers are strict: `"12"` is not a number and `true` is not 1 for a `number` feature, because a
 producer that changed its types would otherwise shift every score without a word.
@@ -75,7 +77,16 @@ _TYPES: dict[str, Any] = {
     "boolean": bool | None,
     "category": str | int | float | bool | None,
 }
+# Without null, and numbers only as large as a float can be.
+_REQUIRED_TYPES: dict[str, Any] = {
+    "number": float,
+    "boolean": bool,
+    "category": str | int | float | bool,
+}
+_OPTIONAL_TYPES: dict[str, Any] = {**_TYPES, "number": float | None}
 _SCALAR = str | int | float | None
+# TypeError: there is no value.
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError)
 
 
 class EventDecoder:
@@ -87,6 +98,7 @@ class EventDecoder:
         entity_path: where the entity key is; empty means the record's key, else the id.
         time_path: where the event time is (milliseconds since 1970 or ISO 8601); empty means
             the record's timestamp.
+        features: whether the matrix is wanted; without, it is float64[N, 0].
 
     Raises:
         ConfigurationError: a key cannot be looked for.
@@ -98,6 +110,8 @@ class EventDecoder:
         id_path: Sequence[str] = (),
         entity_path: Sequence[str] = (),
         time_path: Sequence[str] = (),
+        *,
+        features: bool = True,
     ) -> None:
         assert len(schema) > 0, "a schema without features decodes nothing"
         self.schema = schema
@@ -117,6 +131,22 @@ class EventDecoder:
         self._converters = [_converter(feature) for feature in schema.features]
         self._converted = [i for i, convert in enumerate(self._converters) if convert]
         self._required = np.array([f.required for f in schema.features], dtype=np.bool_)
+        self._features = features
+        self._checked = None if features else self._checking_decoder()
+
+    def _checking_decoder(self) -> Callable[[bytes], Any] | None:
+        """Decodes only what has no bad feature; None where such a type cannot be had."""
+        root = JsonShape()
+        for feature in self.schema.features:
+            types = _REQUIRED_TYPES if feature.required else _OPTIONAL_TYPES
+            root.add(feature.keys, types[feature.kind], required=feature.required)
+        numbers = {f.keys for f in self.schema.features if f.kind == "number"}
+        for path in self._paths.values():
+            if path in numbers:
+                return None  # the number 1 names an event "1", the float would name it "1.0"
+            if path:
+                root.add(path, _SCALAR)
+        return msgspec.json.Decoder(root.struct("Event")).decode
 
     def decode(
         self,
@@ -133,8 +163,14 @@ class EventDecoder:
             record_ms: int64[N], record timestamps in milliseconds since 1970.
             default_ids: the id of the event at a position, where no id field is configured.
         """
-        structs, positions, bad = self._decode_all(values)
-        matrix, wrong = self._matrix(structs)
+        wrong: dict[int, tuple[str, str]] = {}
+        checked = self._all_checked(values)
+        if checked is not None:
+            structs, positions, bad = checked, np.arange(len(values), dtype=np.int64), []
+            matrix = np.empty((len(values), 0))
+        else:
+            structs, positions, bad = self._decode_all(values)
+            matrix = self._matrix(structs, wrong)
         ids = self._texts("id", structs, wrong)
         entities = self._texts("entity", structs, wrong)
         times = self._times(structs, record_ms[positions], wrong)
@@ -153,7 +189,19 @@ class EventDecoder:
             entities = [
                 _key_text(keys[position]) or id_ for position, id_ in zip(where, ids, strict=True)
             ]
+        if not self._features:
+            matrix = matrix[:, :0]
         return DecodedEvents(positions, matrix, ids, entities, times, bad)
+
+    def _all_checked(self, values: Sequence[bytes | None]) -> list[Any] | None:
+        """The values decoded, if no features are wanted and none is wrong."""
+        decode = self._checked
+        if decode is None:
+            return None
+        try:
+            return [decode(value) for value in values]  # type: ignore[arg-type]
+        except _UNDECODABLE:
+            return None
 
     @staticmethod
     def _check_keys(
@@ -175,7 +223,7 @@ class EventDecoder:
         decode = self._decode
         try:
             structs = [decode(value) for value in values]  # type: ignore[arg-type]
-        except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError):
+        except _UNDECODABLE:
             pass
         else:
             return structs, np.arange(len(structs), dtype=np.int64), []
@@ -205,11 +253,10 @@ class EventDecoder:
     def _explain(message: str) -> str:
         return message.replace(" | null", "").replace("Object", "object")[:MAX_REASON_CHARS]
 
-    def _matrix(self, structs: list[Any]) -> tuple[NDArray[np.float64], dict[int, tuple[str, str]]]:
-        """The float64[N, F] matrix, and what is wrong by row."""
-        wrong: dict[int, tuple[str, str]] = {}
+    def _matrix(self, structs: list[Any], wrong: dict[int, tuple[str, str]]) -> NDArray[np.float64]:
+        """The float64[N, F] matrix; what is wrong by row goes into `wrong`."""
         if not structs:
-            return np.empty((0, len(self.schema))), wrong
+            return np.empty((0, len(self.schema)))
         rows = list(map(self._feature_getter, structs))
         given_at: dict[int, NDArray[np.bool_]] = {}
         if self._converted:
@@ -233,7 +280,7 @@ class EventDecoder:
                 names = [self.schema.names[i] for i in np.flatnonzero(missing[row])]
                 listed = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
                 wrong.setdefault(row, ("MissingFeature", f"missing or null: {listed}"))
-        return matrix, wrong
+        return matrix
 
     def _without_giants(
         self, rows: list[tuple[Any, ...]], wrong: dict[int, tuple[str, str]]

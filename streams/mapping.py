@@ -45,8 +45,14 @@ def _mapped(feature: Feature, event: EventSettings) -> Feature:
     return msgspec.structs.replace(feature, path=path, required=required)
 
 
-def decoder_of(schema: FeatureSchema, event: EventSettings) -> EventDecoder:
-    """The decoder of a bundle's events, as configured."""
+def decoder_of(
+    schema: FeatureSchema, event: EventSettings, *, features: bool = True
+) -> EventDecoder:
+    """The decoder of a bundle's events, as configured; without `features` it gives no matrix."""
     return EventDecoder(
-        mapped_schema(schema, event), path_of(event.id), path_of(event.entity), path_of(event.time)
+        mapped_schema(schema, event),
+        path_of(event.id),
+        path_of(event.entity),
+        path_of(event.time),
+        features=features,
     )

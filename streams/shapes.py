@@ -18,13 +18,16 @@ class JsonShape:
 
     def __init__(self) -> None:
         self.leaves: dict[str, Any] = {}
+        self.required: set[str] = set()
         self.children: dict[str, JsonShape] = {}
 
-    def add(self, path: Sequence[str], type_: Any) -> None:
-        """Want the value at a path."""
+    def add(self, path: Sequence[str], type_: Any, *, required: bool = False) -> None:
+        """Want the value at a path; an object without a required one does not decode."""
         head, *rest = path
+        if required:
+            self.required.add(head)
         if rest:
-            self.children.setdefault(head, JsonShape()).add(rest, type_)
+            self.children.setdefault(head, JsonShape()).add(rest, type_, required=required)
         else:
             # A field can be feature and id at once; features come first and their type holds.
             self.leaves.setdefault(head, type_)
@@ -50,14 +53,22 @@ class JsonShape:
                     "event", f"the key {key!r} holds a quote, a backslash or a control character"
                 )
         fields: list[tuple[str, Any, Any]] = [
-            (names[key], type_, None) for key, type_ in self.leaves.items()
+            (names[key], type_, msgspec.NODEFAULT if key in self.required else None)
+            for key, type_ in self.leaves.items()
         ]
         for key, child in self.children.items():
             inner = child.struct(f"{name}_{names[key]}")
-            # An absent or null parent means that everything in it is missing.
-            fields.append((names[key], inner | None, inner()))
+            if key in self.required:
+                fields.append((names[key], inner, msgspec.NODEFAULT))
+            else:
+                # An absent or null parent means that everything in it is missing.
+                fields.append((names[key], inner | None, inner()))
         return msgspec.defstruct(
-            name, fields, frozen=True, rename={field: key for key, field in names.items()}
+            name,
+            fields,
+            frozen=True,
+            kw_only=True,
+            rename={field: key for key, field in names.items()},
         )
 
     def getter(self, path: Sequence[str]) -> str:

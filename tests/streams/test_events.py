@@ -114,6 +114,44 @@ def test_good_rows_are_exact_and_bad_ones_are_named_whatever_stands_beside_them(
     assert [entry.position for entry in decoded.bad] == sorted(bad)
 
 
+ALL_REQUIRED = FeatureSchema(
+    (
+        Feature("amount"),
+        Feature("member", kind="boolean"),
+        Feature("country", kind="category", vocabulary=("CH",)),
+        Feature("deep", path=("payload", "deep")),
+    )
+)
+awkward = st.fixed_dictionaries(
+    {"id": st.text(max_size=3) | st.integers()},
+    optional={
+        "amount": numbers | st.none() | st.booleans() | st.just(10**400),
+        "member": st.booleans() | st.none() | st.integers(0, 1),
+        "country": categories,
+        "payload": st.none() | st.fixed_dictionaries({}, optional={"deep": numbers | st.none()}),
+        "who": st.just({"customer": "c"}) | st.just({}),
+    },
+)
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, ALL_REQUIRED])
+@given(events=st.lists(good_events | awkward | st.sampled_from(list(BAD)), max_size=6))
+def test_whoever_wants_no_features_agrees_about_everything_else(schema, events):
+    values = [json.dumps(event).encode() if isinstance(event, dict) else event for event in events]
+    paths = (("id",), ("who", "customer"), ("time",))
+    full = decode(values, EventDecoder(schema, *paths))
+    slim = decode(values, EventDecoder(schema, *paths, features=False))
+    assert slim.matrix.shape == (len(full.positions), 0)
+    assert slim.positions.tolist() == full.positions.tolist()
+    assert (slim.ids, slim.entities, slim.bad) == (full.ids, full.entities, full.bad)
+    assert slim.time_ms.tolist() == full.time_ms.tolist()
+
+
+def test_a_numeric_feature_that_is_the_id_too_keeps_its_spelling_without_features():
+    decoder = EventDecoder(SCHEMA, ("amount",), features=False)
+    assert decode([b'{"amount": 7}'], decoder).ids == ["7"]
+
+
 @given(st.binary(max_size=60))
 def test_no_bytes_at_all_make_it_raise(value):
     decoded = decode([value, b'{"amount": 2, "id": 1, "who": {"customer": 1}}'])
