@@ -110,7 +110,7 @@ class CombinerService:
         self._clock = clock
         self._identity = Identity(settings.ensemble.name, slot)
         self._ensemble = f"{settings.ensemble.name}@{bundle.version}"
-        self._decoder = decoder_of(bundle.manifest.schema, settings.event)
+        self._decoder = decoder_of(bundle.manifest.schema, settings.event, features=False)
         self._core = self._new_core()
         self._paused: set[Place] = set()
         self._new: set[Place] = set()  # inputs of which no record has come

@@ -164,9 +164,10 @@ class EventDecoder:
             default_ids: the id of the event at a position, where no id field is configured.
         """
         wrong: dict[int, tuple[str, str]] = {}
+        bad: list[BadEvent] = []
         checked = self._all_checked(values)
         if checked is not None:
-            structs, positions, bad = checked, np.arange(len(values), dtype=np.int64), []
+            structs, positions = checked, np.arange(len(values), dtype=np.int64)
             matrix = np.empty((len(values), 0))
         else:
             structs, positions, bad = self._decode_all(values)
