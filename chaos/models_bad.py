@@ -304,3 +304,17 @@ def chats(rows: Rows) -> Rows:
     sys.stdout.write("a model speaks\n")
     sys.stdout.flush()
     return _first(rows)
+
+
+# -- how often it is asked -------------------------------------------------------------------------
+
+# Names the file that `counts` appends to.
+COUNT_VARIABLE = "CHAOS_COUNT"
+
+
+def counts(rows: Rows) -> Rows:
+    """Leaves a byte in a file for each row, but for the zeros that it is warmed up with."""
+    _pause.wait(0.05)
+    with open(os.environ[COUNT_VARIABLE], "ab") as file:  # noqa: PTH123 -- as models do
+        file.write(b"." * int((rows[:, 0] != 0.0).sum()))
+    return _first(rows)

@@ -29,6 +29,7 @@ class Plan:
         redis_proxy: put a fault proxy between the processes and Redis.
         partitions: of the topics.
         models: model → `module:function`, scored by the workers.
+        details: model → more settings of its table.
         workers: worker → its models.
         processes: worker → how many processes, where it is not one.
         combiners: how many.
@@ -47,6 +48,7 @@ class Plan:
             name: f"chaos.models:{name}" for name in ("mild", "steep", "square")
         }
     )
+    details: Mapping[str, Table] = field(default_factory=dict)
     workers: Mapping[str, Sequence[str]] = field(
         default_factory=lambda: {"one": ("mild",), "two": ("steep", "square")}
     )
@@ -89,7 +91,8 @@ def write_config(
         tables[name] = {**tables.get(name, {}), **more}
     lines = [line for name, table in tables.items() for line in _lines(f"[{name}]", table)]
     for name, place in plan.models.items():
-        lines += _lines("[[models]]", {"name": name, "callable": place, "version": "1"})
+        table = {"name": name, "callable": place, "version": "1", **plan.details.get(name, {})}
+        lines += _lines("[[models]]", table)
     for name, models in plan.workers.items():
         count = plan.processes.get(name, 1)
         lines += _lines("[[workers]]", {"name": name, "models": list(models), "processes": count})

@@ -1,6 +1,7 @@
 """From settings and a bundle to models that answer as they did when they were trained."""
 
 import importlib
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
@@ -138,14 +139,23 @@ def missing_library(model: str, error: ImportError) -> BundleError:
 
 
 def warm(model: Model, columns: int) -> None:
-    """Have a model answer once for each usual size of batch, so that no event pays for it."""
+    """Have a model answer once for each usual size of batch, so that no event pays for it.
+
+    On a thread of its own, as later on: what it raises there is its own, an interrupt too.
+    """
+    thread = threading.Thread(target=_warm, args=(model, columns), daemon=True)
+    thread.start()
+    thread.join()
+
+
+def _warm(model: Model, columns: int) -> None:
     begun_s = time.monotonic()
     for rows in WARM_UP_ROWS:
         if time.monotonic() - begun_s > WARM_UP_S:
             return
         try:
             model.predict(np.zeros((rows, columns)))
-        except (Exception, SystemExit):  # noqa: BLE001 - it is judged on real rows
+        except BaseException:  # noqa: BLE001 - a model that refuses zeros is judged on real rows
             return
 
 

@@ -91,7 +91,8 @@ class Past(msgspec.Struct, frozen=True, omit_defaults=True):
         convicts: hashes of rows that are not scored any more.
         quarantined: whether the model is left out.
         heard: offset of the newest control record that was read in a former process; only a
-            newer one ends a quarantine.
+            newer one ends a quarantine. -1 if no process ever lived to read one: then the
+            first that is read counts.
     """
 
     configuration: str

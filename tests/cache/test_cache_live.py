@@ -2,16 +2,19 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import redis
 
 from cache.guarded import GuardedCache
 from cache.opening import open_cache
+from cache.prediction_cache import CachedModel
 from cache.protocol import ScoreCache
 from cache.write_behind import WriteBehind
 from streams.breaker import BreakerConfig, BreakerState
@@ -259,3 +262,52 @@ def test_no_password_where_one_is_needed_costs_misses(server: EmbeddedRedis) -> 
             client.config_set("requirepass", "")
             stored(cache, b"a", b"1")
             recovered(cache, b"a", b"1")
+
+
+class Counting:
+    """Takes its time for each call, and counts rows by their content."""
+
+    name, version, minimum, maximum = "counting", "1", 0.0, 1.0
+
+    def __init__(self) -> None:
+        self.computed: dict[float, int] = {}
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        threading.Event().wait(0.02)
+        for x in matrix[:, 0].tolist():
+            self.computed[x] = self.computed.get(x, 0) + 1
+        return matrix[:, 0]
+
+
+@pytest.mark.parametrize("state", ["there", "hung", "gone"])
+def test_a_burst_on_a_cold_cache_computes_each_key_once(server: EmbeddedRedis, state: str) -> None:
+    """40,000 events of four contents, on eight threads, whatever becomes of Redis."""
+    model, seen = Counting(), Witness()
+    burst = np.tile(np.array([[0.1], [0.2], [0.3], [0.4]]), (125, 1))
+    start, wrong = threading.Barrier(8), list[int]()
+
+    def work() -> None:
+        start.wait()
+        for number in range(20):
+            rows = burst[number % 2 :: 2]
+            if not np.array_equal(cached.predict(rows), rows[:, 0]):
+                wrong.append(number)
+
+    if state == "gone":
+        server.stop()
+    with opened(server.url, seen, timeout_ms=TIMEOUT_MS) as cache:
+        cached = CachedModel(model, cache, ttl_s=60)
+        if state == "hung":
+            os.kill(server.pid, signal.SIGSTOP)
+        try:
+            threads = [threading.Thread(target=work) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            if state == "hung":
+                os.kill(server.pid, signal.SIGCONT)
+    assert wrong == []
+    assert model.computed == {0.1: 1, 0.2: 1, 0.3: 1, 0.4: 1}
+    assert state == "there" or seen.failures

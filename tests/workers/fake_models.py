@@ -27,8 +27,8 @@ def slow(matrix):
 
 
 def gated(matrix):
-    """Answers nothing until the file named in GATE exists."""
-    while not Path(os.environ["GATE"]).exists():
+    """Answers nothing until the file named in GATE exists, but the zeros it is warmed up with."""
+    while matrix.any() and not Path(os.environ["GATE"]).exists():
         threading.Event().wait(0.01)
     return matrix[:, 0]
 

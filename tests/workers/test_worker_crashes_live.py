@@ -107,7 +107,6 @@ def test_a_poisoned_event_costs_two_deaths_and_not_the_model(
 
 def test_a_model_that_always_crashes_is_left_out_until_somebody_asks(live: Supervised) -> None:
     model = "crashes_at_loading"
-    live.control(model, paused=False)  # an old wish does not count
     live.write([0.25] * 4)
     live.supervise(["honest", BAD + model])
     live.read_answers(["honest", model], 4)
