@@ -1,6 +1,8 @@
 """A worker process from outside: events in, frames out, through stops, crashes and hangs."""
 
 import re
+import signal
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -168,6 +170,36 @@ def test_two_processes_share_the_partitions(live: Live):
     assert second.stop() == 0
     assert first.stop() == 0
     assert sum(live.committed()) == 20
+
+
+def test_a_process_that_stands_still_holds_up_no_other_partition(live: Live):
+    workers = [live.start(["honest"], slot) for slot in ("0", "1")]
+    one_each = re.compile(r"w reads \[\('[^']*', (\d)\)\]")
+    live.read_until(lambda: len(one_each.findall(workers[0].log.read_text())) == 2)
+    workers[0].process.send_signal(signal.SIGSTOP)
+    try:
+        live.write([0.1] * 20)
+        live.read_answers(["honest"], 10)
+        assert len({partition for partition, _ in live.answers("honest")}) == 1
+    finally:
+        workers[0].process.send_signal(signal.SIGCONT)
+    live.read_answers(["honest"], 20)
+
+
+def test_a_model_that_is_too_slow_is_left_behind(live: Live):
+    """More comes in than one of two models can do; the other one answers everything."""
+    worker = live.start(["honest", "slow"], max_backlog=20, max_batch=2, fetch_records=10)
+    live.write([0.1])
+    live.read_answers(["honest", "slow"], 1)
+    while "slow is too slow" not in worker.log.read_text():
+        live.write([0.5] * 20)
+        live.read_until(lambda: True)
+        threading.Event().wait(0.05)
+    live.write([0.5] * 1000)
+    live.read_answers(["honest", "slow"], len(live.written))
+    said = {answer for each in live.answers("slow").values() for answer in each}
+    assert said == {0.1, 0.5, "overloaded"}
+    assert {answer for each in live.answers("honest").values() for answer in each} == {0.1, 0.5}
 
 
 def test_a_second_process_of_one_slot_takes_its_place(live: Live):

@@ -1,0 +1,467 @@
+"""Models that are slow, hung, wrong or deadly: the others go on, and every event has its score."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chaos import models
+from chaos.goals.goal import Figure, Result, goal
+from chaos.load import Event, good_event, ticks
+from chaos.models_bad import COUNT_VARIABLE, POISON, POISON_TOO
+from chaos.plan import Plan
+from chaos.reader import read_all, wait_for
+from chaos.stage import Stage
+
+RATE_PER_S = 2000
+GOOD = {"mild": "chaos.models:mild", "steep": "chaos.models:steep"}
+BAD = "chaos.models_bad:"
+# Ten milliseconds below a boundary of the combiner's histogram.
+DEADLINE_MS, DEADLINE_AND_SLACK_S = 90, "0.1"
+# Nobody gives the model up, so that every event waits for it as long as may be.
+PATIENT = {"failed_share": 1.0, "degraded_share": 1.0, "minimum_events": 1_000_000}
+HANG_MS = 2000
+MB = 1_000_000
+
+
+def plan_with(bad: Mapping[str, str], **tables: Mapping[str, Any]) -> Plan:
+    """Two good models in a worker, and each bad one in a worker of its own."""
+    workers = {"good": tuple(GOOD), **{name: (name,) for name in bad}}
+    functions = {**GOOD, **{name: BAD + function for name, function in bad.items()}}
+    combiner = {"deadline_ms": DEADLINE_MS, **tables.pop("combiner", {})}
+    return Plan(models=functions, workers=workers, tables={"combiner": combiner, **tables})
+
+
+def in_time_share(stage: Stage) -> float:
+    """The share of events whose score was decided by the deadline and ten milliseconds."""
+    name = "ensemble_join_seconds"
+    within = stage.metric("combiner-0", f'{name}_bucket{{le="{DEADLINE_AND_SLACK_S}"}}')
+    return within / max(1.0, stage.metric("combiner-0", f"{name}_count"))
+
+
+def records_of(stage: Stage) -> list[dict[str, Any]]:
+    """Every scored record."""
+    outcomes = read_all(stage.servers, stage.outputs, stage.plan.partitions)
+    return [outcome.record for outcome in outcomes]
+
+
+@goal(
+    "15",
+    "a member takes 200 ms a call, and is waited for all the time (deadline 90 ms)",
+    "100 % of the scores decided by deadline + 10 ms, all marked `partial` and naming it",
+    count=20,
+)
+def slow_model(count: int) -> Result:
+    """So many seconds of load."""
+    with Stage(plan_with({"slow": "slow"}, health=PATIENT)) as stage:
+        stage.await_ready()
+        with stage.load(RATE_PER_S):
+            stage.rest(count)
+        report = stage.report()
+        share = in_time_share(stage)
+        found = records_of(stage)
+    marked = sum(r["fallback"] == "partial" and set(r["missing"]) == {"slow"} for r in found)
+    return Result.of(
+        report,
+        share == 1.0 and marked == len(found),
+        in_time_share=share,
+        marked_share=marked / max(1, len(found)),
+        p50_ms=report.timing.p50_ms,
+        p99_ms=report.timing.p99_ms,
+    )
+
+
+@goal(
+    "15b",
+    "a member that can do 500 rows a second shares a process with good ones, at 2,000 a second",
+    "the good ones are in every score but for the first seconds",
+    count=40,
+)
+def model_that_is_too_slow(count: int) -> Result:
+    """So many seconds of load; the backlog is small, so that it is full early."""
+    plan = Plan(
+        models={**GOOD, "laborious": BAD + "laborious"},
+        workers={"all": (*GOOD, "laborious")},
+        tables={"combiner": {"deadline_ms": DEADLINE_MS}, "worker": {"max_backlog": 4000}},
+    )
+    with Stage(plan) as stage:
+        stage.await_ready()
+        with stage.load(RATE_PER_S):
+            stage.rest(count)
+        report = stage.report()
+        share = in_time_share(stage)
+        found = records_of(stage)
+    without = [record for record in found if not GOOD.keys() <= set(record["models"])]
+    return Result.of(
+        report,
+        len(without) <= 4 * RATE_PER_S,
+        in_time_share=share,
+        scores_without_the_others=len(without),
+        p50_ms=report.timing.p50_ms,
+        p99_ms=report.timing.p99_ms,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PoisonedLoad:
+    """Makes good events, and now and then one that some models do not survive.
+
+    Attributes:
+        every: how many events apart they are; the first half of that is without.
+        limit: how many there are at most; their rows are all different up to six.
+    """
+
+    every: int
+    limit: int = 6
+
+    def __call__(self, number: int) -> Event:
+        """The n-th event."""
+        which, place = divmod(number, self.every)
+        if place != self.every // 2 or which >= self.limit:
+            return good_event(number)
+        x = (POISON, POISON_TOO)[which % 2]
+        note = (b"", b',"note":"a"', b',"note":"b"')[which // 2 % 3]
+        _, key, timestamp_ms = good_event(number)
+        return b'{"id":"e%d","x":%r%s}' % (number, x, note), key, timestamp_ms
+
+
+def has_sent(stage: Stage, events: int) -> bool:
+    """Whether the broker has more than so many."""
+    return len(stage.acknowledged.sent_ns) > events
+
+
+def hung(count: int, function: str) -> Result:
+    """So many poisoned events, each of which hangs the model until the watchdog comes."""
+    load = PoisonedLoad(every=12 * RATE_PER_S, limit=count)
+    plan = plan_with({"hung": function}, health=PATIENT, worker={"hang_ms": HANG_MS})
+    ends_s: list[float] = []
+    with Stage(plan) as stage:
+        stage.await_ready()
+        name = "worker-hung-0"
+        with stage.load(RATE_PER_S, load):
+            for number in range(count):
+                due = load.every * number + load.every // 2 + RATE_PER_S // 50
+                wait_for(partial(has_sent, stage, due), str)
+                for _ in range(2):
+                    pid = stage.pid(name)
+                    began_s = time.monotonic()
+                    stage.await_end(name, pid)
+                    ends_s.append(time.monotonic() - began_s)
+                    stage.await_ready(name)
+            stage.rest(2)
+        report = stage.report()
+        share = in_time_share(stage)
+        codes = Counter(code for _, code in stage.ended)
+        others = {ended for ended, _ in stage.ended} - {name}
+        found = records_of(stage)
+    few = [record for record in found if record["fallback"] == "partial"]
+    marked = sum(set(record["missing"]) == {"hung"} for record in few)
+    refused = sum("crashed its process" in str(record["missing"]) for record in few)
+    first_s = max(ends_s[::2])
+    return Result.of(
+        report,
+        share == 1.0
+        and marked == len(few)
+        and refused == count
+        and first_s <= 2 * HANG_MS / 1000
+        and not others,
+        note=f"exit codes {dict(codes)}",
+        in_time_share=share,
+        killed_after_s=first_s,
+        full_share=report.rungs["none"] / max(1, report.scored),
+        rows_refused=refused,
+        p99_ms=report.timing.p99_ms,
+    )
+
+
+@goal(
+    "16",
+    "a member never returns from one event, letting other threads run (hang_ms 2,000)",
+    "as 15 while it is away; its process ends within twice hang_ms, the event is refused",
+    count=2,
+)
+def hung_model(count: int) -> Result:
+    """`sleep`."""
+    return hung(count, "hangs_on_poison")
+
+
+@goal(
+    "16b",
+    "the same in C code that holds the interpreter's lock",
+    "as 16",
+    count=2,
+)
+def hung_model_with_lock(count: int) -> Result:
+    """A sum over 10^15 numbers."""
+    return hung(count, "holds_on_poison")
+
+
+# Model → the reason under which its refusals are counted, for those that never give an answer.
+WRONG = {
+    "nan": "returned",
+    "infinite": "returned",
+    "square": "returned",
+    "short": "returned",
+    "long": "returned",
+    "scalar": "returned",
+    "complex_numbers": "returned",
+    "words": "returned",
+    "objects": "raised",
+    "huge": "returned",
+    "raises": "raised",
+    "exits": "raised",
+    "interrupts": "raised",
+    "writes": "raised",
+    "above": "outside",
+}
+AT_TIMES = ("raises_at_times", "raises_on_poison", "alias", "reuses", "scribbles")
+
+
+def answer_of(model: str, x: float) -> float:
+    """What a model says of an event if it says anything."""
+    row = np.array([[x, 0.0]])
+    function = getattr(models, model, None) if model in GOOD else None
+    return float(function(row)[0]) if function else x
+
+
+@goal(
+    "17",
+    "17 members that raise always, at times, on some rows, return NaN, infinity, wrong shapes and "
+    "types, or write to their input, in one process",
+    "none of it in a mean; all counted by model and reason; FAILED; the others in every score",
+    count=15,
+)
+def wrong_models(count: int) -> Result:
+    """So many seconds of load, one event in 997 poison."""
+    bad = [*WRONG, *AT_TIMES]
+    plan = Plan(
+        models={**GOOD, **{name: BAD + name for name in bad}},
+        workers={"good": tuple(GOOD), "bad": bad},
+        tables={"combiner": {"deadline_ms": DEADLINE_MS}},
+    )
+    xs: dict[str, float] = {}
+    poison = PoisonedLoad(every=997, limit=10**9)
+
+    def event(number: int) -> Event:
+        value, key, timestamp_ms = poison(number)
+        text = (value or b"").decode()
+        xs[f"e{number}"] = float(text.partition('"x":')[2].partition(",")[0].rstrip("}"))
+        return value, key, timestamp_ms
+
+    with Stage(plan) as stage:
+        stage.await_ready()
+        with stage.load(RATE_PER_S / 2, event):
+            stage.rest(count)
+            failed = sum(
+                stage.metric("combiner-0", f'ensemble_model_state{{model="{n}",state="FAILED"}}')
+                for n in WRONG
+            )
+        report = stage.report()
+        counted = {
+            name: stage.metric(
+                "worker-bad-0", f'ensemble_refusals_total{{model="{name}",reason="{reason}"}}'
+            )
+            for name, reason in WRONG.items()
+        }
+        ended = len(stage.ended)
+        found = records_of(stage)
+    wrong_scores = sum(not is_mean(record, xs[record["id"]]) for record in found)
+    without = sum(not GOOD.keys() <= set(record["models"]) for record in found)
+    uncounted = sum(number != report.events for number in counted.values())
+    return Result.of(
+        report,
+        not (wrong_scores or without or uncounted or ended) and failed == len(WRONG),
+        wrong_scores=wrong_scores,
+        scores_without_the_others=without,
+        models_failed=int(failed),
+        models_not_counted_exactly=uncounted,
+        p99_ms=report.timing.p99_ms,
+    )
+
+
+def is_mean(record: Mapping[str, Any], x: float) -> bool:
+    """Whether a score is the mean of what its models truly said, and no wrong one among them."""
+    used = record["models"]
+    if not used or set(used) & WRONG.keys():
+        return False
+    expected = sum(answer_of(model, x) for model in used) / len(used)
+    return bool(abs(record["score"] - expected) < 1e-9)
+
+
+@goal(
+    "18",
+    "a member crashes with a segmentation fault on some events, another one leaks 1 MB per 1,000 "
+    "events (max_memory_mb 160)",
+    "only these processes end; 0 lost, 0 duplicates; each row refused after two crashes; memory "
+    "below its limit",
+    count=6,
+)
+def deadly_models(count: int) -> Result:
+    """So many poisoned events, ten seconds apart."""
+    limit_mb = 160
+    bad = {"crash": "crashes_on_poison", "leak": "leaks"}
+    poison = PoisonedLoad(every=10 * RATE_PER_S, limit=count)
+    most_bytes = 0
+    with Stage(plan_with(bad, worker={"max_memory_mb": limit_mb})) as stage:
+        stage.await_ready()
+        with stage.load(RATE_PER_S, poison):
+            for _ in ticks(0.1, 10 * count):
+                most_bytes = max(most_bytes, stage.rss_bytes("worker-leak-0"))
+        stage.await_ready()
+        report = stage.report()
+        ends = Counter(stage.ended)
+        crashes = stage.metric("worker-crash-0", "ensemble_model_crashes_total")
+        recycles = stage.metric("worker-leak-0", "ensemble_worker_recycles_total")
+        found = records_of(stage)
+    refused = sum("crashed its process" in str(record["missing"]) for record in found)
+    names = {name for name, _ in ends}
+    return Result.of(
+        report,
+        names == {"worker-crash-0", "worker-leak-0"}
+        and most_bytes < limit_mb * MB
+        and refused == count,
+        note=", ".join(f"{name} ended {n}x with {code}" for (name, code), n in ends.items()),
+        rows_refused=refused,
+        crashes=int(crashes),
+        recycles=int(recycles),
+        most_memory_mb=most_bytes / MB,
+        gap_s=report.timing.gap_s,
+        p99_ms=report.timing.p99_ms,
+    )
+
+
+@goal(
+    "18b",
+    "a member of a shared process crashes always",
+    "it is left out after five crashes, and the other members of its process go on",
+    count=1,
+)
+def deadly_model_in_company(count: int) -> Result:
+    """So often, each on a new stage."""
+    figures: dict[str, Figure] = {}
+    held, report = True, None
+    for _ in range(count):
+        plan = Plan(
+            models={**GOOD, "crash": BAD + "crashes"},
+            workers={"one": ("mild",), "two": ("steep", "crash")},
+        )
+        with Stage(plan) as stage:
+            stage.await_ready()
+            began_s = time.monotonic()
+            with stage.load(RATE_PER_S):
+                wait_for(lambda: is_quarantined(stage), lambda: stage.log("worker-two-0"))
+                took_s = time.monotonic() - began_s
+                stage.await_ready("worker-two-0")
+                stage.rest(5)
+            report = stage.report()
+            ends = Counter(stage.ended)
+            tail = [r for r in records_of(stage) if "quarantined" in str(r["missing"])]
+        with_the_other = sum("steep" in record["models"] for record in tail)
+        held = held and set(ends) == {("worker-two-0", -11)} and with_the_other == len(tail) > 0
+        figures = {
+            "crashes": ends.total(),
+            "left_out_after_s": took_s,
+            "scores_afterwards": len(tail),
+            "with_its_neighbour": with_the_other,
+        }
+    assert report is not None, "nothing was measured"
+    return Result.of(report, held, **figures)
+
+
+def is_quarantined(stage: Stage) -> bool:
+    """Whether a process says so; one that is not there says nothing."""
+    try:
+        return stage.metric("worker-two-0", "ensemble_model_quarantined") > 0
+    except OSError:
+        return False
+
+
+@goal(
+    "18c",
+    "a member asks for a terabyte on some events (max_address_space_mb 3,000)",
+    "it gets a MemoryError, its row is refused, and no process ends",
+    count=6,
+)
+def greedy_model(count: int) -> Result:
+    """So many poisoned events, five seconds apart."""
+    poison = PoisonedLoad(every=5 * RATE_PER_S, limit=count)
+    most_bytes = 0
+    plan = plan_with({"greedy": "hoards_on_poison"}, worker={"max_address_space_mb": 3000})
+    with Stage(plan) as stage:
+        stage.await_ready()
+        with stage.load(RATE_PER_S, poison):
+            for _ in ticks(0.1, 5 * count):
+                most_bytes = max(most_bytes, stage.rss_bytes("worker-greedy-0"))
+        report = stage.report()
+        ended = len(stage.ended)
+        found = records_of(stage)
+    refused = sum("MemoryError" in str(record["missing"]) for record in found)
+    return Result.of(
+        report,
+        not ended and most_bytes < 3000 * MB,
+        f"{ended} processes ended" if ended else "",
+        refused_in_time=refused,
+        most_memory_mb=most_bytes / MB,
+        p99_ms=report.timing.p99_ms,
+    )
+
+
+@contextmanager
+def counting(path: Path) -> Iterator[None]:
+    """Processes that start within it count in this file."""
+    path.write_bytes(b"")
+    os.environ[COUNT_VARIABLE] = str(path)
+    try:
+        yield
+    finally:
+        del os.environ[COUNT_VARIABLE]
+
+
+@goal(
+    "12",
+    "10,000 events of one key and one content in a burst, cache cold, two processes; Redis there, "
+    "hung, and gone",
+    "at most 1 computation per key and process",
+    count=1,
+)
+def burst(count: int) -> Result:
+    """So often for each state of Redis."""
+    events = 0
+    computed: dict[str, Figure] = {}
+    held, report = True, None
+    plan = Plan(
+        models={"counts": BAD + "counts"},
+        details={"counts": {"cache_predictions": True}},
+        workers={"one": ("counts",)},
+        processes={"one": 2},
+    )
+    value = b'{"x":0.7}'
+    for state in ("there", "hung", "gone") * count:
+        path = Path(f"{os.getpid()}.count")
+        with counting(path), Stage(plan) as stage:
+            assert stage.cache is not None
+            stage.await_ready()
+            if state == "hung":
+                os.kill(stage.cache.pid, signal.SIGSTOP)
+            elif state == "gone":
+                stage.cache.stop()
+            with stage.load(1_000_000, lambda _: (value, b"same", 0)):
+                wait_for(partial(has_sent, stage, 10_000), str)
+            report = stage.report()
+            if state == "hung":
+                os.kill(stage.cache.pid, signal.SIGCONT)
+        rows = path.stat().st_size
+        path.unlink()
+        events += report.events
+        held = held and report.clean and rows <= 2
+        computed[f"rows_computed_redis_{state}"] = rows
+    assert report is not None, "nothing was measured"
+    return Result({"events": events, **computed}, held)
