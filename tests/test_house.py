@@ -68,7 +68,7 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "chaos": (
         "verdict",
-        "proxy reader load plan models models_bad stage goals/* __main__",
+        "proxy reader load plan models models_bad poison stage goals/* __main__",
     ),
     "replay": (
         "bounds letters done timeline again recorded table ledger",

@@ -1,4 +1,4 @@
-"""Models that are slow, hung, wrong or deadly: the others go on, and every event has its score."""
+"""Models that are slow, hung or wrong: the others go on, and every event has its score."""
 
 import os
 import signal
@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,42 +14,24 @@ import numpy as np
 
 from chaos import models
 from chaos.goals.goal import Figure, Result, goal
-from chaos.load import Event, good_event, ticks
-from chaos.models_bad import COUNT_VARIABLE, POISON, POISON_TOO
+from chaos.load import Event
+from chaos.models_bad import COUNT_VARIABLE
 from chaos.plan import Plan
-from chaos.reader import read_all, wait_for
+from chaos.poison import (
+    BAD,
+    DEADLINE_MS,
+    GOOD,
+    PATIENT,
+    RATE_PER_S,
+    PoisonedLoad,
+    in_time_share,
+    plan_with,
+    records_of,
+)
+from chaos.reader import wait_for
 from chaos.stage import Stage
 
-RATE_PER_S = 2000
-GOOD = {"mild": "chaos.models:mild", "steep": "chaos.models:steep"}
-BAD = "chaos.models_bad:"
-# Ten milliseconds below a boundary of the combiner's histogram.
-DEADLINE_MS, DEADLINE_AND_SLACK_S = 90, "0.1"
-# Nobody gives the model up, so that every event waits for it as long as may be.
-PATIENT = {"failed_share": 1.0, "degraded_share": 1.0, "minimum_events": 1_000_000}
 HANG_MS = 2000
-MB = 1_000_000
-
-
-def plan_with(bad: Mapping[str, str], **tables: Mapping[str, Any]) -> Plan:
-    """Two good models in a worker, and each bad one in a worker of its own."""
-    workers = {"good": tuple(GOOD), **{name: (name,) for name in bad}}
-    functions = {**GOOD, **{name: BAD + function for name, function in bad.items()}}
-    combiner = {"deadline_ms": DEADLINE_MS, **tables.pop("combiner", {})}
-    return Plan(models=functions, workers=workers, tables={"combiner": combiner, **tables})
-
-
-def in_time_share(stage: Stage) -> float:
-    """The share of events whose score was decided by the deadline and ten milliseconds."""
-    name = "ensemble_join_seconds"
-    within = stage.metric("combiner-0", f'{name}_bucket{{le="{DEADLINE_AND_SLACK_S}"}}')
-    return within / max(1.0, stage.metric("combiner-0", f"{name}_count"))
-
-
-def records_of(stage: Stage) -> list[dict[str, Any]]:
-    """Every scored record."""
-    outcomes = read_all(stage.servers, stage.outputs, stage.plan.partitions)
-    return [outcome.record for outcome in outcomes]
 
 
 @goal(
@@ -108,29 +89,6 @@ def model_that_is_too_slow(count: int) -> Result:
         p50_ms=report.timing.p50_ms,
         p99_ms=report.timing.p99_ms,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class PoisonedLoad:
-    """Makes good events, and now and then one that some models do not survive.
-
-    Attributes:
-        every: how many events apart they are; the first half of that is without.
-        limit: how many there are at most; their rows are all different up to six.
-    """
-
-    every: int
-    limit: int = 6
-
-    def __call__(self, number: int) -> Event:
-        """The n-th event."""
-        which, place = divmod(number, self.every)
-        if place != self.every // 2 or which >= self.limit:
-            return good_event(number)
-        x = (POISON, POISON_TOO)[which % 2]
-        note = (b"", b',"note":"a"', b',"note":"b"')[which // 2 % 3]
-        _, key, timestamp_ms = good_event(number)
-        return b'{"id":"e%d","x":%r%s}' % (number, x, note), key, timestamp_ms
 
 
 def has_sent(stage: Stage, events: int) -> bool:
@@ -294,124 +252,6 @@ def is_mean(record: Mapping[str, Any], x: float) -> bool:
         return False
     expected = sum(answer_of(model, x) for model in used) / len(used)
     return bool(abs(record["score"] - expected) < 1e-9)
-
-
-@goal(
-    "18",
-    "a member crashes with a segmentation fault on some events, another one leaks 1 MB per 1,000 "
-    "events (max_memory_mb 160)",
-    "only these processes end; 0 lost, 0 duplicates; each row refused after two crashes; memory "
-    "below its limit",
-    count=6,
-)
-def deadly_models(count: int) -> Result:
-    """So many poisoned events, ten seconds apart."""
-    limit_mb = 160
-    bad = {"crash": "crashes_on_poison", "leak": "leaks"}
-    poison = PoisonedLoad(every=10 * RATE_PER_S, limit=count)
-    most_bytes = 0
-    with Stage(plan_with(bad, worker={"max_memory_mb": limit_mb})) as stage:
-        stage.await_ready()
-        with stage.load(RATE_PER_S, poison):
-            for _ in ticks(0.1, 10 * count):
-                most_bytes = max(most_bytes, stage.rss_bytes("worker-leak-0"))
-        stage.await_ready()
-        report = stage.report()
-        ends = Counter(stage.ended)
-        crashes = stage.metric("worker-crash-0", "ensemble_model_crashes_total")
-        recycles = stage.metric("worker-leak-0", "ensemble_worker_recycles_total")
-        found = records_of(stage)
-    refused = sum("crashed its process" in str(record["missing"]) for record in found)
-    names = {name for name, _ in ends}
-    return Result.of(
-        report,
-        names == {"worker-crash-0", "worker-leak-0"}
-        and most_bytes < limit_mb * MB
-        and refused == count,
-        note=", ".join(f"{name} ended {n}x with {code}" for (name, code), n in ends.items()),
-        rows_refused=refused,
-        crashes=int(crashes),
-        recycles=int(recycles),
-        most_memory_mb=most_bytes / MB,
-        gap_s=report.timing.gap_s,
-        p99_ms=report.timing.p99_ms,
-    )
-
-
-@goal(
-    "18b",
-    "a member of a shared process crashes always",
-    "it is left out after five crashes, and the other members of its process go on",
-    count=1,
-)
-def deadly_model_in_company(count: int) -> Result:
-    """So often, each on a new stage."""
-    figures: dict[str, Figure] = {}
-    held, report = True, None
-    for _ in range(count):
-        plan = Plan(
-            models={**GOOD, "crash": BAD + "crashes"},
-            workers={"one": ("mild",), "two": ("steep", "crash")},
-        )
-        with Stage(plan) as stage:
-            stage.await_ready()
-            began_s = time.monotonic()
-            with stage.load(RATE_PER_S):
-                wait_for(lambda: is_quarantined(stage), lambda: stage.log("worker-two-0"))
-                took_s = time.monotonic() - began_s
-                stage.await_ready("worker-two-0")
-                stage.rest(5)
-            report = stage.report()
-            ends = Counter(stage.ended)
-            tail = [r for r in records_of(stage) if "quarantined" in str(r["missing"])]
-        with_the_other = sum("steep" in record["models"] for record in tail)
-        held = held and set(ends) == {("worker-two-0", -11)} and with_the_other == len(tail) > 0
-        figures = {
-            "crashes": ends.total(),
-            "left_out_after_s": took_s,
-            "scores_afterwards": len(tail),
-            "with_its_neighbour": with_the_other,
-        }
-    assert report is not None, "nothing was measured"
-    return Result.of(report, held, **figures)
-
-
-def is_quarantined(stage: Stage) -> bool:
-    """Whether a process says so; one that is not there says nothing."""
-    try:
-        return stage.metric("worker-two-0", "ensemble_model_quarantined") > 0
-    except OSError:
-        return False
-
-
-@goal(
-    "18c",
-    "a member asks for a terabyte on some events (max_address_space_mb 3,000)",
-    "it gets a MemoryError, its row is refused, and no process ends",
-    count=6,
-)
-def greedy_model(count: int) -> Result:
-    """So many poisoned events, five seconds apart."""
-    poison = PoisonedLoad(every=5 * RATE_PER_S, limit=count)
-    most_bytes = 0
-    plan = plan_with({"greedy": "hoards_on_poison"}, worker={"max_address_space_mb": 3000})
-    with Stage(plan) as stage:
-        stage.await_ready()
-        with stage.load(RATE_PER_S, poison):
-            for _ in ticks(0.1, 5 * count):
-                most_bytes = max(most_bytes, stage.rss_bytes("worker-greedy-0"))
-        report = stage.report()
-        ended = len(stage.ended)
-        found = records_of(stage)
-    refused = sum("MemoryError" in str(record["missing"]) for record in found)
-    return Result.of(
-        report,
-        not ended and most_bytes < 3000 * MB,
-        f"{ended} processes ended" if ended else "",
-        refused_in_time=refused,
-        most_memory_mb=most_bytes / MB,
-        p99_ms=report.timing.p99_ms,
-    )
 
 
 @contextmanager
