@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
+    Consumer,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -87,6 +87,7 @@ class TopicAdmin:
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         self._watch = Watch("administration")
+        self._members: dict[str, Consumer] = {}
         properties = {**shared_properties(kafka), "error_cb": self._watch.on_error}
         try:
             self._client = AdminClient(dict[str, Any](properties))
@@ -128,6 +129,17 @@ class TopicAdmin:
             )
             for name in present
         }
+
+    def _member_of(self, group: str) -> Consumer:
+        """Whoever asks for a group's positions; it never joins.
+
+        The administrative way of asking ends the process with a segmentation fault when the
+        group's coordinator is just moving (librdkafka 2.16).
+        """
+        if group not in self._members:
+            properties = {**shared_properties(self._kafka), "error_cb": self._watch.on_error}
+            self._members[group] = Consumer({**properties, "group.id": group})
+        return self._members[group]
 
     def require_access(self, names: Sequence[str]) -> None:
         """Make sure that topics which seem to be missing are not merely hidden from this client.
@@ -204,12 +216,16 @@ class TopicAdmin:
             BrokerError: the broker does not answer, or refuses.
         """
         try:
-            asked = ConsumerGroupTopicPartitions(group)
-            futures = self._client.list_consumer_group_offsets([asked], request_timeout=timeout_s)
+            places = [
+                TopicPartition(name, partition)
+                for name, topic in self._metadata(timeout_s).topics.items()
+                for partition in topic.partitions
+                if name in names
+            ]
             committed = {
                 (p.topic, p.partition): p.offset
-                for p in futures[group].result().topic_partitions
-                if p.topic in names and p.offset >= 0
+                for p in self._member_of(group).committed(places, timeout=timeout_s)
+                if p.offset >= 0
             }
             if not committed:
                 return {}
