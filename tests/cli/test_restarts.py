@@ -77,6 +77,20 @@ def test_a_wrong_configuration_is_not_tried_again() -> None:
     assert ends((MISCONFIGURED, 0)) == [GiveUp("failed")]
 
 
+def test_an_end_that_the_next_process_deals_with_is_not_counted_but_waited_after() -> None:
+    history, now_ns = History(), 0
+    for number in range(100):
+        history, decision = judge(POLICY, history, -11, now_ns, now_ns, excused=True)
+        assert decision == Restart(now_ns + delay_ns(POLICY, number + 1))
+        now_ns = decision.at_ns
+    assert history.crashed_at_ns == ()
+
+
+def test_a_fresh_start_is_given_for_ever() -> None:
+    recycled = errors.RecycleError.exit_code
+    assert all(isinstance(decision, Restart) for decision in ends(*[(recycled, 0)] * 100))
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
@@ -87,6 +101,7 @@ def test_a_wrong_configuration_is_not_tried_again() -> None:
         (errors.BrokerError, "surroundings"),
         (errors.FencedError, "surroundings"),
         (errors.CacheError, "surroundings"),
+        (errors.RecycleError, "surroundings"),
     ],
 )
 def test_the_reason_follows_the_tree_of_errors(

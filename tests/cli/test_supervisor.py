@@ -6,12 +6,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from cli.restarts import RestartPolicy
+from cli.restarts import PREDECESSOR_VARIABLE, RestartPolicy
 from cli.supervisor import ChildStatus, Program, Supervisor
 from streams.errors import BrokerError, ConfigurationError
 
@@ -110,6 +111,26 @@ class TestRestarts:
             assert supervisor.wait_for(lambda found: found["child"].restarts > restarts, WAIT_S), (
                 "a start by hand begins a new count"
             )
+
+    def test_an_end_with_an_excuse_is_tried_again_for_ever(self) -> None:
+        codes: list[int] = []
+
+        def excuse(code: int) -> str:
+            codes.append(code)
+            return "something that the next one deals with"
+
+        program = replace(ends_with(7), excuse=excuse)
+        with Supervisor([program], QUICK) as supervisor:
+            assert supervisor.wait_for(
+                lambda found: found["child"].restarts > 2 * QUICK.crashes, WAIT_S
+            )
+        assert set(codes) == {7}
+
+    def test_a_child_hears_how_the_one_before_it_ended(self, tmp_path: Path) -> None:
+        log = tmp_path / "log"
+        code = f"import os, sys; print(os.environ.get('{PREDECESSOR_VARIABLE}'), flush=True); "
+        with Supervisor([python(code + "sys.exit(7)", log_path=log)], QUICK):
+            await_text(log, "None\n7\n7\n")
 
 
 class TestOnRequest:
