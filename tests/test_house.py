@@ -52,7 +52,7 @@ MODULES: dict[str, tuple[str, str]] = {
     "combiner": (
         (
             "join rows overtaking ahead quorum answers settled window intake core decision encoding health fallback "
-            "calibration calibrators/* selections subsets recalibration conformal confidence explanation latency corrections cascade "
+            "calibration calibrators/* selections subsets recalibration refinement conformal confidence explanation latency corrections cascade "
             "selection/* strategies/*"
         ),
         "service outbox memory health_report assembly catalogue process",
