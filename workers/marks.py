@@ -50,6 +50,7 @@ class Marks:
         self._memory = memory
         self._begin = slot * _SLOT_BYTES
         self._answers = 0
+        self._closed = False
 
     def begin(self, call: Call) -> None:
         """A call is under way."""
@@ -62,6 +63,8 @@ class Marks:
         begin = self._begin + _CALL_AT
         self._memory[begin : begin + len(content)] = content
         _LENGTH.pack_into(self._memory, self._begin, len(content))
+        if self._closed:
+            self.clear()
 
     def end(self, answers: int = 0) -> None:
         """It came back, with so many answers."""
@@ -72,6 +75,11 @@ class Marks:
     def clear(self) -> None:
         """Nothing is under way."""
         _LENGTH.pack_into(self._memory, self._begin, 0)
+
+    def close(self) -> None:
+        """Nothing is under way any more, whatever a thread that is left may begin."""
+        self._closed = True
+        self.clear()
 
     def hear(self, offset: int) -> None:
         """A control record about the model was read."""
@@ -111,6 +119,7 @@ class Witness:
         if place is not None:
             try:
                 place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _refuse_strangers(place.parent)
                 state = _read(place)
                 lives = _lives(place, state)
             except OSError as error:
@@ -158,7 +167,7 @@ class Witness:
     def close(self) -> None:
         """The process ends as it should: nothing that is under way is to blame for it."""
         for marks in self.marks.values():
-            marks.clear()
+            marks.close()
 
     def _mapped(self) -> mmap.mmap:
         size = max(1, len(self._slots)) * _SLOT_BYTES
@@ -219,6 +228,13 @@ def blamed(place: Path | None, exit_code: int) -> str:
         if len(guilty) == 1:
             return str(calls[guilty[0]])
     return ""
+
+
+def _refuse_strangers(directory: Path) -> None:
+    """In a place where everybody may write, the directory must be ours. Raises PermissionError."""
+    shared = directory.parent == Path(tempfile.gettempdir())
+    if shared and directory.stat().st_uid != os.getuid():
+        raise PermissionError(f"{directory} belongs to somebody else")
 
 
 def _of_today(past: Past, configuration: str) -> Past:

@@ -98,6 +98,24 @@ def test_who_is_accused_is_alone_to_blame(place: Path) -> None:
     assert blamed(place, 75) == "b was scoring events/0/10-19"
 
 
+def test_after_a_proper_end_nothing_is_blamed_that_a_thread_still_does(place: Path) -> None:
+    witness = Witness(place, SAME)
+    witness.marks["a"].begin(Call("a", "scoring", (SPAN,)))
+    witness.close()
+    witness.marks["a"].begin(Call("a", "scoring", (SPAN,)))
+    fcntl.flock(witness._file, fcntl.LOCK_UN)
+    assert blamed(place, 5) == ""
+
+
+def test_a_shared_directory_of_somebody_else_is_not_used(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    theirs = tmp_path / "ensemble-of-them"
+    theirs.mkdir()
+    monkeypatch.setattr("os.getuid", lambda: theirs.stat().st_uid + 1)
+    Witness(theirs / "w-0", SAME)
+    assert list(theirs.iterdir()) == []
+
+
 def test_a_release_and_recycles_are_remembered(place: Path) -> None:
     for _ in range(MAX_STRIKES):
         end(dying(place))
