@@ -117,6 +117,7 @@ class Proxy:
     Attributes:
         seen: Kafka's API -> requests that came.
         treated: Kafka's API -> messages that a treatment was applied to.
+        on_request: as given; may be set at any time.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class Proxy:
         self.treated: Counter[int] = Counter()
         self._treated_since: Counter[int] = Counter()  # the last `set`
         self._kafka = kafka
-        self._on_request = on_request
+        self.on_request = on_request
         self._chance = random.Random(seed)
         self._toxics = HEALTHY
         self._links: set[_Link] = set()
@@ -335,8 +336,8 @@ class Proxy:
         api, version, correlation = _REQUEST_HEAD.unpack_from(frame, _LENGTH.size)
         self.seen[api] += 1
         link.asked[correlation] = api
-        if self._on_request is not None:
-            self._on_request(api, version, frame[_LENGTH.size :])
+        if self.on_request is not None:
+            self.on_request(api, version, frame[_LENGTH.size :])
         return self._due(api, self._toxics.requests.get(api))
 
     def _reply(self, link: _Link, frame: bytes) -> Treatment | None:

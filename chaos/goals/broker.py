@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from chaos.goals.goal import Result, goal
 from chaos.plan import Plan
 from chaos.proxy import Toxics
-from chaos.reader import Background
+from chaos.reader import Background, wait_for
 from chaos.stage import Stage
 
 RATE_PER_S = 2000
@@ -170,9 +170,12 @@ def unreachable(count: int) -> Result:
                 after = Memory(stage, names)
                 seen = len(stage.reader.outcomes)
                 stage.proxies[0].heal()
-                healed_s = time.monotonic()
-                stage.await_flow(timeout_s=PATIENCE_S)
-                first_s, sent = time.monotonic(), len(stage.acknowledged.sent_ns)
+                wait_for(
+                    lambda seen=seen: len(stage.reader.outcomes) > seen,  # type: ignore[misc]
+                    lambda: stage.log("combiner-0"),
+                    PATIENCE_S,
+                )
+                first_s = time.monotonic()
                 stage.await_flow(SETTLED_MS, PATIENCE_S)
                 passed_s = time.monotonic() - first_s
                 drained.append((len(stage.reader.outcomes) - seen) / passed_s / rate_per_s)
@@ -183,7 +186,6 @@ def unreachable(count: int) -> Result:
                 ]
         report = stage.report()
         ended = [f"{name} {code}" for name, code in stage.ended]
-    del healed_s, sent
     return Result.of(
         report,
         max(growth) <= 1.2 and min(drained) >= 3,

@@ -161,7 +161,8 @@ class Broker:
 
     def _format(self, java: list[str], properties_path: Path) -> None:
         cluster_id = (self.directory.parent / "cluster_id").read_text(encoding="ascii")
-        tool = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id]
+        # A directory that is formatted already, somewhere else than usual, stays as it is.
+        tool = [*java, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster_id]
         done = run(
             [*tool, "-c", str(properties_path)],
             capture_output=True,

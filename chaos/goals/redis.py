@@ -1,0 +1,155 @@
+"""Redis in every state but well, as the combiner sees it."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from redis import Redis
+
+from chaos.goals.goal import Result, goal
+from chaos.plan import Plan
+from chaos.proxy import Toxics
+from chaos.reader import wait_for
+from chaos.stage import Stage
+from chaos.verdict import latencies_ms
+from streams.embedded import EmbeddedRedis
+
+RATE_PER_S = 1000
+SETTLED_MS = 200
+# How long each state lasts; the first second of it is the breakers' time to open.
+FAULT_S, OPENING_S = 5.0, 1.0
+_OPEN = 'ensemble_cache_breaker_open{cache="latest'
+# Answers "LOADING" for seconds, with the few keys that there are.
+_SLOW_START = {"key-load-delay": "20000", "loading-process-events-interval-bytes": "1024"}
+
+Fault = Callable[[Stage], Iterator[None]]
+
+
+def _cache(stage: Stage) -> EmbeddedRedis:
+    assert stage.cache is not None, "a plan without a Redis"
+    return stage.cache
+
+
+def down(stage: Stage) -> Iterator[None]:
+    """Its process is gone."""
+    _cache(stage).kill()
+    yield
+    _cache(stage).start()
+
+
+def stopped(stage: Stage) -> Iterator[None]:
+    """SIGSTOP: it accepts and never answers."""
+    os.kill(_cache(stage).pid, signal.SIGSTOP)
+    yield
+    os.kill(_cache(stage).pid, signal.SIGCONT)
+
+
+def slow(stage: Stage) -> Iterator[None]:
+    """500 ms away."""
+    assert stage.redis_proxy is not None, "a plan without a proxy"
+    stage.redis_proxy.set(Toxics(latency_ms=250))
+    yield
+    stage.redis_proxy.heal()
+
+
+def full(stage: Stage) -> Iterator[None]:
+    """Refuses writes, answers reads."""
+    with Redis.from_url(_cache(stage).url) as client:
+        client.config_set("maxmemory", "1")
+        yield
+        client.config_set("maxmemory", "0")
+
+
+def loading(stage: Stage) -> Iterator[None]:
+    """Answers everything with LOADING."""
+    cache = _cache(stage)
+    cache.kill()
+    other = EmbeddedRedis(stage.directory / "redis", cache.port, settings=_SLOW_START)
+    other.start()
+    yield
+    other.kill()
+    cache.start()
+
+
+def restarted(stage: Stage) -> Iterator[None]:
+    """Stopped and started at once."""
+    _cache(stage).restart()
+    yield
+
+
+def locked(stage: Stage) -> Iterator[None]:
+    """Wants a password all of a sudden."""
+    with Redis.from_url(_cache(stage).url) as client:
+        client.config_set("requirepass", "another")
+        client.client_kill_filter(_type="normal", skipme=True)
+        yield
+        client.config_set("requirepass", "")
+        client.client_kill_filter(_type="normal", skipme=True)
+
+
+FAULTS: dict[str, Fault] = {
+    "down": down,
+    "SIGSTOP": stopped,
+    "500 ms": slow,
+    "full": full,
+    "LOADING": loading,
+    "restart": restarted,
+    "wrong auth": locked,
+}
+
+
+def _p99_ms(stage: Stage, from_ns: int) -> float:
+    """Of the events that were sent since, and came out."""
+    sent = {source: at for source, at in stage.acknowledged.sent_ns.items() if at >= from_ns}
+    found = latencies_ms(sent, list(stage.reader.outcomes))
+    return float(np.percentile(found, 99)) if found.size else 0.0
+
+
+@goal(
+    "11",
+    "Redis down, stopped, 500 ms away, full, loading, restarted, with another password; once with "
+    "models that answer, once with none, when every event asks the cache",
+    "0 lost, 0 duplicates; p99 ≤ +5 ms with open breakers; breakers close ≤ 5 s after recovery",
+    count=1,
+)
+def redis_faults(count: int) -> Result:
+    """Each state for five seconds."""
+    figures: dict[str, float | int | str] = {}
+    held, events, lost, repeated = True, 0, 0, 0
+    for kind, model in (("models", "chaos.models:mild"), ("no models", "chaos.models:broken")):
+        plan = Plan(redis_proxy=True, models={"one": model}, workers={"one": ("one",)})
+        with Stage(plan) as stage:
+            stage.await_ready()
+            with stage.load(RATE_PER_S):
+                stage.await_flow(SETTLED_MS)
+                stage.rest(3)
+                worst, closing = 0.0, 0.0
+                for _ in range(count):
+                    for fault in FAULTS.values():
+                        more, closed_s = _suffer(stage, fault)
+                        worst, closing = max(worst, more), max(closing, closed_s)
+            report = stage.report()
+        figures[f"{kind}: p99 change ms"], figures[f"{kind}: closing s"] = worst, closing
+        events += report.events
+        lost += len(report.after.lost)
+        repeated += len(report.after.duplicates) + len(report.after.contradictory)
+        held &= report.clean and worst <= 5 and closing <= 5
+    return Result({"events": events, "lost": lost, "duplicates": repeated, **figures}, held)
+
+
+def _suffer(stage: Stage, fault: Fault) -> tuple[float, float]:
+    """One state: by how much p99 grew once the breakers were open, and when they closed again."""
+    calm_ns = time.monotonic_ns()
+    stage.rest(FAULT_S - OPENING_S)
+    calm_ms = _p99_ms(stage, calm_ns)
+    with contextmanager(fault)(stage):
+        stage.rest(OPENING_S)
+        since_ns = time.monotonic_ns()
+        stage.rest(FAULT_S - OPENING_S)
+        suffering_ms = _p99_ms(stage, since_ns)
+    healed_s = time.monotonic()
+    wait_for(lambda: not stage.metric("combiner-0", _OPEN), lambda: "the breakers stay open")
+    return suffering_ms - calm_ms, time.monotonic() - healed_s
