@@ -4,6 +4,8 @@ What each model should say can thus be computed by whoever judges. A module like
 `callable = "chaos.models:mild"` names.
 """
 
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,3 +31,9 @@ def square(rows: Rows) -> Scores:
 def broken(rows: Rows) -> Scores:
     """Raises, whatever comes."""
     raise RuntimeError(f"out of order, and {len(rows)} rows wait")
+
+
+def tardy(rows: Rows) -> Scores:
+    """Right, and 50 ms behind the usual deadline."""
+    time.sleep(0.15)
+    return mild(rows)

@@ -10,6 +10,7 @@ Everything is torn down at the end of the block, whatever fails.
 
 import os
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -19,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,8 +31,9 @@ from chaos.load import Acknowledged, Load, MakeEvent, good_event
 from chaos.plan import Plan, write_config
 from chaos.proxy import Proxy
 from chaos.reader import TIMEOUT_S, Reader, read_all, wait_for
-from chaos.verdict import Timing, Verdict, judge, rungs, timing
+from chaos.verdict import Outcome, Timing, Verdict, judge, rungs, timing
 from cli.configuration import load_settings
+from cli.restarts import RestartPolicy
 from cli.supervisor import ChildStatus, Program, Supervisor
 from cli.up import command, create_topics, programs_of
 from streams.embedded import EmbeddedCluster, EmbeddedRedis
@@ -77,6 +80,7 @@ class Stage(AbstractContextManager["Stage"]):
 
     Attributes:
         plan: what runs.
+        policy: how patient the supervisor is; None as in `ensemble up`.
         settings: of the processes.
         config: the file they read.
         kafka: the brokers; `kafka.brokers[0].kill()` and the like.
@@ -90,8 +94,9 @@ class Stage(AbstractContextManager["Stage"]):
         acknowledged: the events that the broker has.
     """
 
-    def __init__(self, plan: Plan | None = None) -> None:
+    def __init__(self, plan: Plan | None = None, policy: RestartPolicy | None = None) -> None:
         self.plan = plan or Plan()
+        self._policy = policy
         self.acknowledged = Acknowledged()
         self.proxies: list[Proxy] = []
         self.redis_proxy: Proxy | None = None
@@ -133,10 +138,12 @@ class Stage(AbstractContextManager["Stage"]):
         self._stack.callback(self.reader.close)
         logs = self.directory / "logs"
         logs.mkdir()
+        self._fault = self.directory / "faulty"
+        self._fault.touch()
         self._programs = [
             self._prepared(program) for program in programs_of(self.settings, self.config, logs)
         ]
-        self.supervisor = enter(Supervisor(self._programs, on_change=self._on_change))
+        self.supervisor = enter(Supervisor(self._programs, self._policy, on_change=self._on_change))
         # One that was stopped with SIGSTOP hears no SIGTERM.
         self._stack.callback(self._resume_all)
 
@@ -177,7 +184,8 @@ class Stage(AbstractContextManager["Stage"]):
         if program.name in self.plan.wrapped:
             start = len(command())
             assert list(ours[:start]) == command(), "the command line of `ensemble` has changed"
-            wrapper = [ours[0], "-P", "-m", "chaos.wrapper", *self.plan.wrapped[program.name]]
+            wrapper = [ours[0], "-P", "-m", "chaos.wrapper", "--while", str(self._fault)]
+            wrapper += self.plan.wrapped[program.name]
             ours = [*wrapper, "--", *ours[start:]]
         return replace(program, command=ours, environment={"PYTHONPATH": str(ROOT)})
 
@@ -232,6 +240,32 @@ class Stage(AbstractContextManager["Stage"]):
         self.supervisor.stop(name)
         self.supervisor.start(name)
 
+    @contextmanager
+    def beside(self, name: str, slot: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+        """One more process like this one, with its slot or another one; killed behind the block."""
+        ours = list(self.program(name).command)
+        ours[ours.index("--metrics-port") + 1] = "0"
+        if slot is not None:
+            ours[ours.index("--slot") + 1] = slot
+        path = self.directory / "logs" / f"{name}-beside.log"
+        with path.open("ab") as log:
+            process = subprocess.Popen(
+                ours,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def unwrap(self) -> None:
+        """Processes inside the wrapper are as they should be from their next start on."""
+        self._fault.unlink()
+
     def await_running(self, name: str) -> None:
         """Wait until the supervisor has it running."""
         reached = self.supervisor.wait_for(lambda s: s[name].state == "running", TIMEOUT_S)
@@ -248,7 +282,12 @@ class Stage(AbstractContextManager["Stage"]):
     def await_ready(self, *names: str) -> None:
         """Wait until these processes, or all but the monitor, say that they work."""
         for name in names or self.names("worker") + self.names("combiner"):
-            wait_for(lambda name=name: self.ready(name), lambda name=name: self.log(name))  # type: ignore[misc]
+            wait_for(partial(self._ready_or_gone, name), partial(self.log, name))
+
+    def _ready_or_gone(self, name: str) -> bool:
+        if self.states()[name].state in {"failed", "quarantined"}:
+            raise AssertionError(f"{name} was given up\n{self.log(name)}")
+        return self.ready(name)
 
     def ready(self, name: str) -> bool:
         """Whether its page says that it works."""
@@ -314,7 +353,12 @@ class Stage(AbstractContextManager["Stage"]):
         """Let time pass: the length of a fault is not a condition that one could await."""
         threading.Event().wait(seconds)
 
-    def await_flow(self, within_ms: float = 0, timeout_s: float = TIMEOUT_S) -> None:
+    def await_flow(
+        self,
+        within_ms: float = 0,
+        timeout_s: float = TIMEOUT_S,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         """Wait until an outcome of an event sent from now on was read (in less than so long)."""
         now_ns = time.monotonic_ns()
         sent, limit_ns = self.acknowledged.sent_ns, within_ms * 1e6
@@ -322,6 +366,7 @@ class Stage(AbstractContextManager["Stage"]):
 
         def reached() -> bool:
             nonlocal seen
+            meanwhile()
             fresh = self.reader.outcomes[seen:]
             seen += len(fresh)
             return any(
@@ -331,6 +376,15 @@ class Stage(AbstractContextManager["Stage"]):
             )
 
         wait_for(reached, self._progress, timeout_s)
+
+    def await_rung(self, rung: str, timeout_s: float = TIMEOUT_S) -> None:
+        """Wait until an outcome of this rung was read from now on."""
+        seen = len(self.reader.outcomes)
+        wait_for(
+            lambda: any(outcome.rung == rung for outcome in self.reader.outcomes[seen:]),
+            self._progress,
+            timeout_s,
+        )
 
     def await_outcomes(self, timeout_s: float = TIMEOUT_S) -> None:
         """Wait until every acknowledged event has an outcome; for when no more are sent.
@@ -373,5 +427,10 @@ class Stage(AbstractContextManager["Stage"]):
             found,
             judge(sent.keys(), during),
             judge(sent.keys(), after),
-            timing(sent, during, self.settings.combiner.deadline_ms + SLACK_MS),
+            self.timing(during),
         )
+
+    def timing(self, outcomes: list[Outcome]) -> Timing:
+        """How long these took; late is what came more than `SLACK_MS` behind the deadline."""
+        limit_ms = self.settings.combiner.deadline_ms + SLACK_MS
+        return timing(self.acknowledged.sent_ns, outcomes, limit_ms)

@@ -23,7 +23,7 @@ class Result:
     note: str = ""
 
     @classmethod
-    def of(cls, report: Report, held: bool, note: str = "", **figures: Figure) -> "Result":  # noqa: FBT001 -- what it is about
+    def of(cls, report: Report, held: bool, note: str = "", /, **figures: Figure) -> "Result":  # noqa: FBT001 -- what it is about
         """The counts of a report, and further figures behind them."""
         wrong = report.after if report.during.clean else report.during
         counts: dict[str, Figure] = {

@@ -1,0 +1,58 @@
+"""Clocks that are wrong: those of producers, and the wall clock of every process."""
+
+import time
+
+from chaos.goals.goal import Result, goal
+from chaos.goals.kills import RATE_PER_S, SETTLED_MS, times
+from chaos.load import Event, good_event
+from chaos.plan import Plan
+from chaos.stage import Stage
+
+HOUR_MS = 3_600_000
+STEP_S, EVERY_S = 600, 2
+
+
+def skewed_event(number: int) -> Event:
+    """Events of four producers: on time, an hour ahead, an hour behind, and in 1970."""
+    value, key, _ = good_event(number)
+    now_ms = time.time_ns() // 1_000_000
+    stamp_ms = (0, now_ms + HOUR_MS, now_ms - HOUR_MS, 1)[number // 4 % 4]
+    return value, key, stamp_ms
+
+
+@goal(
+    "21",
+    "timestamps an hour ahead, an hour behind, and of 1970; the wall clock of every process steps "
+    "by 10 minutes, ahead and back, every 2 s",
+    "0 lost, 0 duplicates; no final before its deadline without a model, none more than 100 ms "
+    "behind it",
+    count=30,
+)
+def wrong_clocks(count: int) -> Result:
+    """For so many seconds; with models that answer, a final without one came too early."""
+    step = ("--step-clock", str(STEP_S), "--every", str(EVERY_S))
+    names = ("worker-one-0", "worker-two-0", "combiner-0", "monitor")
+    with Stage(Plan(wrapped=dict.fromkeys(names, step))) as stage:
+        stage.await_ready()
+        with stage.load(100):
+            stage.await_flow(SETTLED_MS)
+            stage.rest(2)  # first calls of everything
+        stage.await_outcomes()
+        settled = stage.acknowledged.sent_ns.copy()
+        with stage.load(RATE_PER_S / 2, skewed_event):
+            stage.rest(float(count))
+        report = stage.report()
+        since = [each for each in stage.reader.outcomes if each.source not in settled]
+        stage.acknowledged.sent_ns = {
+            source: at for source, at in stage.acknowledged.sent_ns.items() if source not in settled
+        }
+        incomplete = sum(each.rung != "none" for each in since)
+        late = stage.timing(since).late
+    return Result.of(
+        report,
+        not incomplete and not late,
+        "the clock of the Kafka client itself does not step",
+        finals_without_a_model=incomplete,
+        late=late,
+        **times(report),
+    )
