@@ -15,7 +15,8 @@ caretaker may be on his way, but whoever rattles for ever is locked out.
     a refusal by Kafka        0.2 s, 0.4 s … 10 s      likewise: quarantined
     the user's configuration  -                        at once: failed
 
-The delay starts over when a child lived for `healthy_ns`.
+A child that lived for `healthy_ns` has a clean slate: the delay starts over, and its end does not
+count as a crash. Whoever is killed from outside now and then is started again at once.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,13 +36,13 @@ Reason = Literal["surroundings", "itself", "user"]
 class RestartPolicy:
     """How patient a supervisor is.
 
-    The defaults give a process that dies at once eight starts within 23 s, and one that dies
-    every ten seconds is never quarantined: it does some good in between.
+    The defaults give a process that dies at once eight starts within 23 s, and one that lives
+    five seconds each time is never quarantined: it does some good in between.
     """
 
     first_delay_ns: int = NS_PER_S // 5
     longest_delay_ns: int = 10 * NS_PER_S
-    healthy_ns: int = 30 * NS_PER_S
+    healthy_ns: int = 5 * NS_PER_S
     crashes: int = 8
     window_ns: int = 60 * NS_PER_S
 
@@ -129,8 +130,12 @@ def judge(
     if reason == "user":
         return history, GiveUp("failed")
     lived_well = ended_ns - started_ns >= policy.healthy_ns
-    ends = 1 if lived_well else history.ends_in_a_row + 1
+    if lived_well:
+        history = History()
+    ends = history.ends_in_a_row + 1
     history = replace(history, ends_in_a_row=ends)
+    if lived_well:
+        return history, Restart(ended_ns + delay_ns(policy, ends))
     if reason == "itself" and not excused:
         recent = [at for at in history.crashed_at_ns if ended_ns - at < policy.window_ns]
         history = replace(history, crashed_at_ns=(*recent, ended_ns))

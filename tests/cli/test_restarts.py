@@ -66,7 +66,8 @@ def test_an_end_without_an_error_counts_as_a_crash_too() -> None:
 
 
 def test_one_that_lives_a_while_between_crashes_is_never_quarantined() -> None:
-    assert all(isinstance(decision, Restart) for decision in ends(*[(CRASH, 10)] * 100))
+    assert all(isinstance(decision, Restart) for decision in ends(*[(CRASH, 5)] * 100))
+    assert delays_s(*[(-9, 5)] * 3) == [0.2, 0.2, 0.2]
 
 
 def test_a_broker_that_is_away_is_waited_for_without_end() -> None:
@@ -135,7 +136,9 @@ def test_never_more_crashes_within_a_window_than_allowed(lives: list[tuple[int, 
     for exit_code, lived_s in lives:
         started_ns, now_ns = now_ns, now_ns + int(lived_s * NS_PER_S)
         history, decision = judge(POLICY, history, exit_code, started_ns, now_ns)
-        if reason_of(exit_code) == "itself":
+        if lived_s * NS_PER_S >= POLICY.healthy_ns:
+            crashed_at_ns.clear()
+        elif reason_of(exit_code) == "itself":
             crashed_at_ns.append(now_ns)
         recent = [at for at in crashed_at_ns if now_ns - at < POLICY.window_ns]
         if isinstance(decision, GiveUp):
