@@ -57,7 +57,27 @@ SMALL_RECORD_BYTES = 900_000
 
 
 class RewindError(BrokerError):
-    """Nothing since the last commit counts: read again from the committed offsets."""
+    """Nothing since the last commit counts: read again from the committed offsets.
+
+    `doubtful` if it may be that another process has this one's place: then find out first.
+    """
+
+    def __init__(self, problem: str, *, doubtful: bool = False) -> None:
+        super().__init__(problem)
+        self.doubtful = doubtful
+
+
+def rewind_wait_s(in_a_row: int) -> float:
+    """How long to wait before going back once more without having published anything.
+
+    Most reasons are gone at once; a cause that stays must not keep the machine busy.
+
+    >>> [rewind_wait_s(times) for times in (0, 1, 2, 3, 6, 100)]
+    [0.0, 0.1, 0.2, 0.4, 3.2, 5.0]
+    """
+    if not in_a_row:
+        return 0.0
+    return min(0.1 * 2.0 ** min(in_a_row - 1, 30), 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +159,7 @@ class Outbox:
         self._undelivered: KafkaError | None = None
         self._began_s: float | None = None  # of the transaction under way
         self._dead_letter_bytes = dead_letter_bytes
+        self._transaction_timeout_s = 0.0
         self._producer = self._new_producer()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
@@ -150,6 +171,7 @@ class Outbox:
         if not self._config.transactional_id:
             return Producer(properties)
         properties = {**_TRANSACTIONAL, **properties}
+        self._transaction_timeout_s = int(str(properties["transaction.timeout.ms"])) / 1000
         properties["transactional.id"] = self._config.transactional_id
         try:
             producer = Producer(properties)
@@ -196,9 +218,13 @@ class Outbox:
         """Raise what went wrong: RewindError, FencedError or BrokerError."""
         if self._failure is not None:
             raise self._failure
-        began_s = self._began_s
-        if began_s is not None and time.monotonic() - began_s > _STUCK_S:
+        if self._took_s() > _STUCK_S:
             raise BrokerError(f"a transaction did not end within {_STUCK_S:g} s")
+
+    def _took_s(self) -> float:
+        """How long the transaction under way has lasted; 0 if there is none."""
+        began_s = self._began_s
+        return 0.0 if began_s is None else time.monotonic() - began_s
 
     def abandon(self) -> None:
         """Take back what has not left: it would count under a group that has moved on."""
@@ -338,6 +364,10 @@ class Outbox:
         """What an error of the client means for this process."""
         problem = translated(error, "publishing failed")
         if isinstance(problem, FencedError):
+            # The broker fences a producer too when it gives up a transaction that took too long.
+            if self._took_s() > self._transaction_timeout_s:
+                reason = f"a transaction lasted longer than {self._transaction_timeout_s:g} s"
+                return RewindError(reason, doubtful=True)
             return problem
         if not self._config.transactional_id:
             return RewindError(str(problem)) if self.too_large else problem

@@ -18,7 +18,14 @@ from combiner.core import Combiner, Output, Place
 from combiner.fallback import RUNGS
 from combiner.health_report import HealthReporter
 from combiner.memory import LatestScores
-from combiner.outbox import SMALL_RECORD_BYTES, Outbox, OutboxConfig, RewindError, Shipment
+from combiner.outbox import (
+    SMALL_RECORD_BYTES,
+    Outbox,
+    OutboxConfig,
+    RewindError,
+    Shipment,
+    rewind_wait_s,
+)
 from combiner.window import block_of
 from registry.bundle import LoadedBundle
 from streams import signals
@@ -49,19 +56,6 @@ _COMMIT_EVERY_NS = 100_000_000
 _EARLY_CELLS = 4_000_000
 _DRAIN_S = 5.0
 _SECONDS_PER_NS = 1e-9
-
-
-def rewind_wait_s(in_a_row: int) -> float:
-    """How long to wait before going back once more without having published anything.
-
-    Most reasons are gone at once; a cause that stays must not keep the machine busy.
-
-    >>> [rewind_wait_s(times) for times in (0, 1, 2, 3, 6, 100)]
-    [0.0, 0.1, 0.2, 0.4, 3.2, 5.0]
-    """
-    if not in_a_row:
-        return 0.0
-    return min(0.1 * 2.0 ** min(in_a_row - 1, 30), 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +254,7 @@ class CombinerService:
             return
         for place, position in self._source.committed(sorted(places)).items():
             try:
-                self._core.skip(place, decode(*position))
+                gone = decode(*position)
             except UnreadableError as error:
                 raise ConfigurationError(
                     f"consumer group {self._identity.group}",
@@ -268,6 +262,9 @@ class CombinerService:
                     f"{position.metadata[:80]!r}, and {error}; expected what a combiner wrote: "
                     "set the group's offset anew, and everything from it on is scored again",
                 ) from error
+            if len(gone):
+                log.info("%s/%d: outcomes are there for %d ranges ahead", *place, len(gone))
+            self._core.skip(place, gone)
         self._new -= places
 
     def _open(self, place: Place) -> None:
@@ -375,6 +372,8 @@ class CombinerService:
         self._rewinds += 1
         log.warning("going back to the committed offsets in %g s: %s", wait_s, error)
         stop.wait(wait_s)
+        if error.doubtful:
+            self._source.require_place()
         if self._outbox.too_large:
             if self._dead_letter_bytes is not None:
                 raise BrokerError(f"{error}; raise max.message.bytes of the topic") from error

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import monotonic
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -35,6 +36,10 @@ OnMissing = Callable[[str, int], None]
 
 # Longer than a broker's restart; beyond it the process starts afresh, with a new connection.
 REQUEST_TIMEOUT_S = 10.0
+
+# Three heartbeats.
+_DOUBT_S = 1.5
+_DOUBT_RECORDS = 1000
 
 _DEFAULTS: Properties = {
     # Static membership gives partitions back within 0.2 s of a crash with the classic protocol,
@@ -302,9 +307,7 @@ class Source:
         for partition in found:
             if partition.error is not None:
                 raise translated(partition.error, "cannot read the committed offsets")
-        return {
-            (p.topic, p.partition): Position(max(0, p.offset), p.metadata or "") for p in found
-        }
+        return {(p.topic, p.partition): Position(max(0, p.offset), p.metadata or "") for p in found}
 
     def high_watermark(self, place: Place) -> int:
         """The offset that the next record written to a partition will have.
@@ -345,6 +348,19 @@ class Source:
             self._place(owned)
         except KafkaException as error:
             raise translated(error, "cannot go back to the committed offsets") from error
+
+    def require_place(self) -> None:
+        """Let a few heartbeats pass, which tell whether another process has this one's place.
+
+        What comes in meanwhile is thrown away: to be called before `seek_to_committed`.
+
+        Raises:
+            FencedError: another process has it.
+            BrokerError: the broker refuses.
+        """
+        give_up_s = monotonic() + _DOUBT_S
+        while monotonic() < give_up_s:
+            self.fetch(_DOUBT_RECORDS, _DOUBT_S / 10)
 
     def _place(self, owned: list[TopicPartition]) -> None:
         """Read all that is owned from the offsets given."""
