@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check lint types format demo bench lock lock-jars clean
+.PHONY: help setup test check lint types format demo chaos bench lock lock-jars clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ format: $(STAMP) ## Let ruff repair and format what it can
 
 demo: $(STAMP) ## The whole system on real data (ARGS="--json --seconds 60")
 	$(BIN)/ensemble demo $(ARGS)
+
+chaos: $(STAMP) ## Every kind of fault for ten minutes, and one table (ARGS="--seconds 60 --seed 7")
+	$(BIN)/python -m chaos storm $(ARGS)
 
 bench: $(STAMP) ## Every benchmark; figures are printed, never stored
 	@set -e; for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename $$file .py)"; done

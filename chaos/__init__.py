@@ -15,7 +15,8 @@ What there is:
     proxy     a TCP proxy that breaks what goes through it
     wrapper   runs a process of the product with something wrong inside
     goals/    what is to be reached, one module per kind of fault
-    storm     all kinds of faults at random
+    faults    every kind of fault, done and undone
+    storm     all of them in random order
 
 A goal is a function in a module of `chaos.goals`; the module is found by itself:
 

@@ -2,6 +2,8 @@
 
 import gc
 import json
+import random
+import time
 import traceback
 from dataclasses import asdict
 from typing import Annotated, Literal
@@ -12,6 +14,7 @@ from rich.table import Table
 
 from chaos.goals import find_goals
 from chaos.goals.goal import Goal, Result
+from chaos.storm import raise_storm, rows_of
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -52,6 +55,29 @@ def goals(
     else:
         Console().print(_table(known, results))
     raise typer.Exit(0 if all(result.held for result in results.values()) else 1)
+
+
+@app.command()
+def storm(
+    seconds: Annotated[float, typer.Option(min=1, help="How long things are broken.")] = 600.0,
+    seed: Annotated[int, typer.Option(help="Of the order of faults; -1 draws one.")] = -1,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 1000.0,
+) -> None:
+    """Every kind of fault in random order; exit code 1 unless each event has one right outcome."""
+    chosen = seed if seed >= 0 else random.SystemRandom().randrange(1_000_000)
+    began_s = time.monotonic()
+
+    def tell(name: str) -> None:
+        typer.echo(f"{time.monotonic() - began_s:6.1f} s  {name}", err=True)
+
+    found = raise_storm(seconds, chosen, rate, tell)
+    table = Table(f"storm of seed {chosen}", "", box=None)
+    for row in rows_of(found):
+        table.add_row(*row)
+    Console(width=100).print(table)
+    if found.complaint:
+        typer.echo(found.complaint, err=True)
+    raise typer.Exit(0 if found.survived else 1)
 
 
 def _measured(goal: Goal, count: int) -> Result:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -11,6 +12,8 @@ from cli.pacing import Pace
 
 # What the n-th event is: value, key, timestamp in milliseconds (0 is the producer's clock).
 Event = tuple[bytes | None, bytes | None, int]
+HOUR_MS = 3_600_000
+
 MakeEvent = Callable[[int], Event]
 
 
@@ -21,6 +24,12 @@ def good_event(number: int) -> Event:
     (b'{"id":"e1207","x":0.7}', b'customer-207', 0)
     """
     return b'{"id":"e%d","x":0.%d}' % (number, number % 10), b"customer-%d" % (number % 1000), 0
+
+
+def skewed_ms(number: int) -> int:
+    """The timestamp that one of four producers gives: right, an hour ahead, behind, and in 1970."""
+    now_ms = time.time_ns() // 1_000_000
+    return (0, now_ms + HOUR_MS, now_ms - HOUR_MS, 1)[number // 7 % 4]
 
 
 class Acknowledged:
@@ -120,8 +129,9 @@ class Load(Background):
         """
         super().close()
         left = self._producer.flush(TIMEOUT_S)
-        if left or self._acknowledged.failed:
-            raise AssertionError(f"{left} not acknowledged, refused: {self._acknowledged.failed}")
+        refused = Counter(error.str() for error in self._acknowledged.failed)
+        if left or refused:
+            raise AssertionError(f"{left} not acknowledged, refused: {dict(refused)}")
 
 
 def ticks(every_s: float, seconds: float, stop: threading.Event | None = None) -> Iterator[int]:

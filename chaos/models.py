@@ -4,13 +4,20 @@ What each model should say can thus be computed by whoever judges. A module like
 `callable = "chaos.models:mild"` names.
 """
 
+import os
+import signal
 import time
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.float64]
 Scores = NDArray[np.float64]
+
+# Names the file that holds the mood of `moody`; without it, it is in a good one.
+MOOD_VARIABLE = "CHAOS_MOOD"
+MOODS = ("slow", "hangs", "raises", "raises at times", "NaN", "wrong shape", "crashes")
 
 
 def mild(rows: Rows) -> Scores:
@@ -37,3 +44,27 @@ def tardy(rows: Rows) -> Scores:
     """Right, and 50 ms behind the usual deadline."""
     time.sleep(0.15)
     return mild(rows)
+
+
+def moody(rows: Rows) -> Scores:
+    """As the file says that `MOOD_VARIABLE` names; read at each call."""
+    place = Path(os.environ.get(MOOD_VARIABLE, os.devnull))
+    mood = place.read_text(encoding="ascii") if place.is_file() else ""
+    scores = np.asarray(rows[:, 0])
+    match mood:
+        case "slow":
+            time.sleep(0.3)
+        case "hangs":
+            time.sleep(60.0)
+        case "raises":
+            raise RuntimeError("not now")
+        case "raises at times":
+            if (scores > 0.75).any():
+                raise RuntimeError("not these rows")
+        case "NaN":
+            return np.full(len(rows), np.nan)
+        case "wrong shape":
+            return scores[:-1]
+        case "crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
+    return scores

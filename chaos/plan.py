@@ -14,6 +14,9 @@ SCHEMA = FeatureSchema((Feature("x"), Feature("note", "category", ("a", "b"), re
 PRIOR = 0.25
 PARTITIONS = 4
 
+# Stock brokers refuse records whose producer is an hour ahead.
+ANY_TIMESTAMP = {"log.message.timestamp.after.max.ms": str(7 * 86_400_000)}
+
 Table = Mapping[str, Any]
 
 

@@ -28,6 +28,7 @@ from typing import Self
 import psutil
 
 from chaos.load import Acknowledged, Load, MakeEvent, good_event
+from chaos.models import MOOD_VARIABLE
 from chaos.plan import Plan, write_config
 from chaos.proxy import Proxy
 from chaos.reader import TIMEOUT_S, Reader, read_all, wait_for
@@ -138,6 +139,7 @@ class Stage(AbstractContextManager["Stage"]):
         self._stack.callback(self.reader.close)
         logs = self.directory / "logs"
         logs.mkdir()
+        self._mood = self.directory / "mood"
         self._fault = self.directory / "faulty"
         self._fault.touch()
         self._programs = [
@@ -187,7 +189,14 @@ class Stage(AbstractContextManager["Stage"]):
             wrapper = [ours[0], "-P", "-m", "chaos.wrapper", "--while", str(self._fault)]
             wrapper += self.plan.wrapped[program.name]
             ours = [*wrapper, "--", *ours[start:]]
-        return replace(program, command=ours, environment={"PYTHONPATH": str(ROOT)})
+        return replace(program, command=ours, environment=self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        return {"PYTHONPATH": str(ROOT), MOOD_VARIABLE: str(self._mood)}
+
+    def mood(self, name: str) -> None:
+        """How `chaos.models.moody` behaves from now on; see there. Empty is well."""
+        self._mood.write_text(name, encoding="ascii")
 
     def _on_change(self, name: str, status: ChildStatus) -> None:
         if status.state != "running" and status.pid is None:
@@ -253,7 +262,7 @@ class Stage(AbstractContextManager["Stage"]):
                 ours,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, **self._environment()},
                 start_new_session=True,
             )
         try:

@@ -38,9 +38,9 @@ LAYERS: dict[str, set[str]] = {
 # docs/ARCHITECTURE.md shows the same table.
 MODULES: dict[str, tuple[str, str]] = {
     "streams": (
-        "errors instants features shapes events frames records columns signals breaker",
+        "errors beginnings outages instants features shapes events frames records columns signals breaker",
         (
-            "settings client clock interpreter guard metrics source sink reader admin app mapping "
+            "settings client consumers clock interpreter guard metrics source sink reader admin app mapping "
             "embedded/*"
         ),
     ),
@@ -63,12 +63,12 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "monitor": ("board", "service"),
     "simulation": (
-        ("clock log group journal faults inputs process outbox combining working world evidence checkers"),
+        ("clock log group journal faults inputs process outbox combining working world evidence checkers schedules oracle"),
         "",
     ),
     "chaos": (
         "verdict",
-        "proxy reader load plan models models_bad poison stage goals/* __main__",
+        "proxy refusals reader load plan models models_bad poison stage wrapper goals/* faults storm __main__",
     ),
     "replay": (
         "bounds letters done timeline again recorded table ledger",

@@ -1,23 +1,18 @@
 """Clocks that are wrong: those of producers, and the wall clock of every process."""
 
-import time
-
 from chaos.goals.goal import Result, goal
 from chaos.goals.kills import RATE_PER_S, SETTLED_MS, times
-from chaos.load import Event, good_event
-from chaos.plan import Plan
+from chaos.load import Event, good_event, skewed_ms
+from chaos.plan import ANY_TIMESTAMP, Plan
 from chaos.stage import Stage
 
-HOUR_MS = 3_600_000
 STEP_S, EVERY_S = 600, 2
 
 
 def skewed_event(number: int) -> Event:
-    """Events of four producers: on time, an hour ahead, an hour behind, and in 1970."""
+    """Events of four producers, each with a clock of its own."""
     value, key, _ = good_event(number)
-    now_ms = time.time_ns() // 1_000_000
-    stamp_ms = (0, now_ms + HOUR_MS, now_ms - HOUR_MS, 1)[number // 4 % 4]
-    return value, key, stamp_ms
+    return value, key, skewed_ms(number)
 
 
 @goal(
@@ -32,7 +27,7 @@ def wrong_clocks(count: int) -> Result:
     """For so many seconds; with models that answer, a final without one came too early."""
     step = ("--step-clock", str(STEP_S), "--every", str(EVERY_S))
     names = ("worker-one-0", "worker-two-0", "combiner-0", "monitor")
-    with Stage(Plan(wrapped=dict.fromkeys(names, step))) as stage:
+    with Stage(Plan(broker_properties=ANY_TIMESTAMP, wrapped=dict.fromkeys(names, step))) as stage:
         stage.await_ready()
         with stage.load(100):
             stage.await_flow(SETTLED_MS)

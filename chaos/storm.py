@@ -1,0 +1,131 @@
+"""Every kind of fault in random order, and what came of it."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from chaos.faults import FAULTS, is_poison, mixed_event
+from chaos.plan import ANY_TIMESTAMP, Plan
+from chaos.stage import Report, Stage
+from chaos.verdict import DEAD, Outcome
+
+# What piled up during the last faults.
+SETTLE_S = 180.0
+LONGEST_PAUSE_S = 2.0
+PLAN = Plan(
+    broker_properties=ANY_TIMESTAMP,
+    kafka_proxy=True,
+    redis_proxy=True,
+    combiners=2,
+    models={
+        "mild": "chaos.models:mild",
+        "steep": "chaos.models:steep",
+        "moody": "chaos.models:moody",
+    },
+    workers={"one": ("mild",), "two": ("steep",), "three": ("moody",)},
+    tables={"worker": {"hang_ms": 2000}},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """What came of a storm.
+
+    Attributes:
+        seed, seconds, rate_per_s: of what.
+        faults: kind → how often.
+        ends: how often a process ended, for whatever reason.
+        report: what the readers saw.
+        misjudged: dead letters of good events, and scores of bad ones.
+        complaint: what was still missing at the end; empty if nothing.
+    """
+
+    seed: int
+    seconds: float
+    rate_per_s: float
+    faults: Counter[str]
+    ends: int
+    report: Report
+    misjudged: int
+    complaint: str
+
+    @property
+    def survived(self) -> bool:
+        """Exactly one outcome of the right kind for each event, in order."""
+        return self.report.clean and not self.misjudged
+
+
+def raise_storm(
+    seconds: float,
+    seed: int,
+    rate_per_s: float,
+    tell: Callable[[str], None],
+    kinds: Sequence[str] = tuple(FAULTS),
+) -> Storm:
+    """Break everything for some seconds, and wait until it has recovered.
+
+    Args:
+        seconds: how long.
+        seed: of the order of faults; each kind comes once before one comes again.
+        rate_per_s: events per second.
+        tell: called with each fault as it begins.
+        kinds: of `FAULTS`.
+    """
+    chance = random.Random(seed)
+    faults: Counter[str] = Counter()
+    with Stage(PLAN) as stage:
+        stage.await_ready()
+        with stage.load(rate_per_s, mixed_event):
+            stage.await_flow()
+            end_s = time.monotonic() + seconds
+            left: list[str] = []
+            while time.monotonic() < end_s:
+                left = left or chance.sample(kinds, len(kinds))
+                name = left.pop()
+                tell(name)
+                FAULTS[name](stage, chance)
+                faults[name] += 1
+                stage.rest(chance.uniform(0.2, LONGEST_PAUSE_S))
+        report = stage.report(wait=lambda: stage.await_outcomes(SETTLE_S))
+        wrong = sum(_misjudged(each, stage.plan.partitions) for each in stage.reader.outcomes)
+        return Storm(
+            seed, seconds, rate_per_s, faults, len(stage.ended), report, wrong, stage.complaint
+        )
+
+
+def _misjudged(outcome: Outcome, partitions: int) -> bool:
+    """The n-th event of a partition has a number, and the number tells whether it is poison."""
+    _, partition, offset = outcome.source.split("/")
+    number = int(offset) * partitions + int(partition)
+    return (outcome.rung == DEAD) != is_poison(number)
+
+
+def rows_of(storm: Storm) -> list[tuple[str, str]]:
+    """The table of a storm: what, and how much."""
+    report, timing = storm.report, storm.report.timing
+    wrong = report.during if not report.during.clean else report.after
+    rungs = ", ".join(f"{name} {count:,}" for name, count in report.rungs.most_common())
+    return [
+        *((f"fault: {name}", f"{count}") for name, count in sorted(storm.faults.items())),
+        ("faults in all", f"{storm.faults.total()}"),
+        ("ends of processes", f"{storm.ends:,}"),
+        ("seconds, events per second", f"{storm.seconds:g}, {storm.rate_per_s:g}"),
+        ("events", f"{report.events:,}"),
+        ("scored", f"{report.scored:,} ({rungs})"),
+        ("dead letters", f"{report.dead:,}"),
+        ("scored or dead by mistake", f"{storm.misjudged:,}"),
+        ("lost", f"{len(wrong.lost):,}"),
+        ("duplicates", f"{len(wrong.duplicates):,}"),
+        ("contradictory", f"{len(wrong.contradictory):,}"),
+        ("of no event", f"{len(wrong.strange):,}"),
+        ("out of order", f"{len(wrong.disordered):,}"),
+        ("late (faults included)", f"{timing.late:,}"),
+        ("latency p50, p99, max", _latency(timing.p50_ms, timing.p99_ms, timing.max_ms)),
+        ("longest gap", f"{timing.gap_s:.1f} s; of one partition {timing.partition_gap_s:.1f} s"),
+    ]
+
+
+def _latency(p50_ms: float, p99_ms: float, max_ms: float) -> str:
+    return f"{p50_ms:.0f} ms, {p99_ms / 1000:.1f} s, {max_ms / 1000:.1f} s"
