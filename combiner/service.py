@@ -238,6 +238,8 @@ class CombinerService:
         now_ns = self._clock.monotonic_ns()
         for columns in fetched:
             if columns.place[0] != predictions:
+                piled_up = self._source.piled_up(columns.place, int(columns.offsets[-1]))
+                self._core.set_backlog(columns.place, piled_up)
                 self._core.add_events(columns.place, block_of(self._decoder, columns), now_ns)
                 self._metrics.counter(signals.EVENTS_SEEN).inc(len(columns))
         for columns in fetched:
@@ -360,7 +362,7 @@ class CombinerService:
             self._core.close((partition.topic, partition.partition))
 
     def _on_lost(self, partitions: Sequence[TopicPartition]) -> None:
-        """Somebody else may have them already: nothing of what was decided here may count."""
+        """Somebody else may have them: nothing of what was decided here may count."""
         self._outbox.abandon()
         for partition in partitions:
             self._core.close((partition.topic, partition.partition))
@@ -368,10 +370,9 @@ class CombinerService:
     def _rewind(self, error: RewindError, stop: threading.Event) -> None:
         """Forget everything since the last commit, and read it again under a new producer."""
         self._metrics.counter(signals.REWINDS).inc()
-        wait_s = rewind_wait_s(self._rewinds)
+        log.warning("going back to the committed offsets: %s", error)
+        stop.wait(rewind_wait_s(self._rewinds))
         self._rewinds += 1
-        log.warning("going back to the committed offsets in %g s: %s", wait_s, error)
-        stop.wait(wait_s)
         if error.doubtful:
             self._source.require_place()
         if self._outbox.too_large:

@@ -10,9 +10,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from replay.bounds import Bound
 from streams.client import Watch, is_passing, misconfigured, translated
+from streams.consumers import consumer_config
 from streams.errors import BrokerError
 from streams.settings import KafkaSettings
-from streams.source import consumer_config
 
 Place = tuple[str, int]  # topic, partition
 Stretch = tuple[int, int]  # offsets, from and up to
@@ -127,7 +127,10 @@ class StretchReader:
         """
         self._open = {place: part for place, part in stretches.items() if part[0] < part[1]}
         try:
-            self.consumer.assign([TopicPartition(*p, part[0]) for p, part in self._open.items()])
+            partitions = [TopicPartition(*p, part[0]) for p, part in self._open.items()]
+            self.consumer.assign(partitions)
+            # The client remembers what was held in an earlier reading.
+            self.consumer.resume(partitions)
             silent_s = 0.0
             while self._open and not (stop is not None and stop.is_set()):
                 self._watch.check()

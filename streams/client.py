@@ -6,7 +6,7 @@ names carry the product's promises (who a client is, when it commits) and are no
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -167,12 +167,17 @@ def _is_fenced(error: KafkaError) -> bool:
 class Watch:
     """Listens to a client's background errors; `check` raises what will not pass.
 
+    Args:
+        what: the client, for messages.
+        on_away: called when no broker answers any more.
+
     Attributes:
         latest: the last error that may pass, in the client's words.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, on_away: Callable[[], None] = lambda: None) -> None:
         self._what = what
+        self._on_away = on_away
         self._failure: BrokerError | None = None
         self.latest = ""
 
@@ -181,7 +186,9 @@ class Watch:
         if error.fatal() or _is_fenced(error) or error.code() in _REJECTED:
             self.fail(translated(error, self._what))
         else:
-            if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 -- says nothing of why
+            if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 -- the client's name
+                self._on_away()
+            else:
                 self.latest = error.str()
             log.warning("%s: %s", self._what, error.str())
 

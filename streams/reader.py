@@ -16,9 +16,9 @@ from confluent_kafka import (
 )
 
 from streams.client import Watch, is_passing, misconfigured, translated
+from streams.consumers import consumer_config
 from streams.errors import BrokerError
 from streams.settings import KafkaSettings
-from streams.source import consumer_config
 
 TIMEOUT_S = 10.0
 _FETCH_RECORDS = 500

@@ -16,17 +16,17 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from streams.beginnings import first_start, skip_of
 from streams.client import (
-    Properties,
     Watch,
     is_passing,
     misconfigured,
-    shared_properties,
     translated,
-    user_properties,
 )
 from streams.columns import Place, Position
-from streams.errors import BrokerError, MissingRecordsError
+from streams.consumers import consumer_config
+from streams.errors import BrokerError
+from streams.outages import Outage
 from streams.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -40,56 +40,6 @@ REQUEST_TIMEOUT_S = 10.0
 # Three heartbeats.
 _DOUBT_S = 1.5
 _DOUBT_RECORDS = 1000
-
-_DEFAULTS: Properties = {
-    # Static membership gives partitions back within 0.2 s of a crash with the classic protocol,
-    # and after a minute with the new one.
-    "group.protocol": "classic",
-    # Joins need equal partition numbers of all topics in one process.
-    "partition.assignment.strategy": "range",
-    "session.timeout.ms": 6000,
-    "heartbeat.interval.ms": 500,
-    "isolation.level": "read_committed",
-    "auto.offset.reset": "earliest",
-    # A lone record is handed over at once; an idle broker is asked ten times a second.
-    "fetch.wait.max.ms": 100,
-    "fetch.min.bytes": 1,
-    # A full queue is looked at again while there is still something in it: the default second
-    # would let a fast reader run dry.
-    "fetch.queue.backoff.ms": 5,
-    "fetch.error.backoff.ms": 50,
-    "queued.min.messages": 50_000,
-    "queued.max.messages.kbytes": 65_536,
-}
-# Values of `auto.offset.reset`, which here is for partitions that were never committed.
-_AT_THE_END = frozenset({"latest", "end", "largest"})
-_NOWHERE = frozenset({"error", "none"})
-# What the new group protocol leaves to the broker, and objects to.
-_CLASSIC_ONLY = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
-
-
-def consumer_config(kafka: KafkaSettings, group: str, instance: str = "") -> Properties:
-    """Librdkafka properties of a consumer.
-
-    Args:
-        kafka: the cluster, and the user's properties, which win over ours.
-        group: the consumer group.
-        instance: a name that stays over restarts makes a static member; empty a dynamic one.
-
-    Raises:
-        ConfigurationError: a property is reserved, or its file cannot be read.
-    """
-    user = user_properties(kafka.consumer, "kafka.consumer")
-    properties = {**_DEFAULTS, **shared_properties(kafka), **user}
-    if properties["group.protocol"] == "consumer":
-        for name in _CLASSIC_ONLY:
-            if name not in kafka.consumer and name not in kafka.properties:
-                del properties[name]
-        properties.setdefault("group.remote.assignor", "range")
-    properties |= {"group.id": group, "enable.auto.commit": False}
-    if instance:
-        properties["group.instance.id"] = instance
-    return properties
 
 
 class Source:
@@ -132,7 +82,8 @@ class Source:
         self._on_missing = on_missing
         self._policy = kafka.on_missing_offsets
         self._given_back: set[tuple[str | None, int | None]] = set()
-        self._watch = Watch(f"consumer group {group}")
+        self._outage = Outage()
+        self._watch = Watch(f"consumer group {group}", on_away=self._on_away)
         properties = consumer_config(kafka, group, instance)
         properties |= {"error_cb": self._watch.on_error, "on_commit": self._committed}
         self._incremental = properties["group.protocol"] == "consumer"
@@ -225,26 +176,13 @@ class Source:
         assert partition is not None
         where = f"{topic}/{partition}"
         if wanted is None or wanted < 0:
-            if self._first in _NOWHERE:
-                raise MissingRecordsError(f"{where}: no committed offset, and none is wanted")
-            return OFFSET_END if self._first in _AT_THE_END else OFFSET_BEGINNING
-        low, high = self._watermarks((topic, partition))
-        problem = (
-            f"{where}: {low - wanted} records from offset {wanted} on were deleted before they "
-            f"were read"
-            if wanted < low
-            else f"{where}: offset {wanted} lies behind the end, {high}; was the topic made anew?"
-        )
-        if self._policy == "stop":
-            raise MissingRecordsError(
-                f'{problem}; kafka.on_missing_offsets = "earliest" would go on at {low}, '
-                f'"latest" at {high}'
-            )
-        start = high if self._policy == "latest" else low
-        log.error("%s; going on at %d", problem, start)
+            end = first_start(where, self._first)
+            return OFFSET_END if end == "end" else OFFSET_BEGINNING
+        skip = skip_of(where, wanted, *self._watermarks((topic, partition)), self._policy)
+        log.error("%s", skip.problem)
         if self._on_missing is not None:
-            self._on_missing(topic, max(0, start - wanted))
-        return start
+            self._on_missing(topic, skip.missing)
+        return skip.start
 
     # -- back-pressure -----------------------------------------------------------------------
 
@@ -325,6 +263,19 @@ class Source:
         if marks is None:
             raise BrokerError(f"no watermark of {place[0]}/{place[1]} in {REQUEST_TIMEOUT_S:g} s")
         return int(marks[0]), int(marks[1])
+
+    def piled_up(self, place: Place, last_offset: int) -> int:
+        """The offset below which events piled up while no broker answered; 0 if none did.
+
+        Args:
+            place: a partition of which records were fetched just now.
+            last_offset: of the last of them.
+        """
+        return self._outage.piled_up(place, last_offset + 1, self.known_end(place))
+
+    def _on_away(self) -> None:
+        with contextlib.suppress(KafkaException):
+            self._outage.begin((p.topic, p.partition) for p in self.consumer.assignment())
 
     def known_end(self, place: Place) -> int:
         """As `high_watermark`, but as of the last fetch; 0 before the first one."""

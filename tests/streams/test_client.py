@@ -8,10 +8,11 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.app import credentials, make_app
 from streams.client import Watch, is_passing, translated
+from streams.consumers import consumer_config
 from streams.errors import AccessError, BrokerError, ConfigurationError, FencedError
 from streams.settings import KafkaSettings
 from streams.sink import Sink, producer_config
-from streams.source import Source, consumer_config
+from streams.source import Source
 
 
 def test_the_users_properties_win_and_go_where_they_belong():
