@@ -68,7 +68,10 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "chaos": (
         "verdict",
-        "proxy refusals reader load plan models models_bad poison stage wrapper goals/* faults storm __main__",
+        (
+            "proxy refusals reader load plan models models_bad poison processes stage wrapper "
+            "goals/* faults storm __main__"
+        ),
     ),
     "replay": (
         "bounds letters done timeline again recorded table ledger",
