@@ -246,9 +246,14 @@ def wrong_models(count: int) -> Result:
 
 
 def is_mean(record: Mapping[str, Any], x: float) -> bool:
-    """Whether a score is the mean of what its models truly said, and no wrong one among them."""
+    """Whether a score is the mean of what its models truly said, and no wrong one among them.
+
+    One that no model made, because all were late, has nothing wrong in it.
+    """
     used = record["models"]
-    if not used or set(used) & WRONG.keys():
+    if not used:
+        return record["fallback"] in {"cached", "prior"}
+    if set(used) & WRONG.keys():
         return False
     expected = sum(answer_of(model, x) for model in used) / len(used)
     return bool(abs(record["score"] - expected) < 1e-9)
