@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from combiner.settled import REFUSED
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -108,3 +110,25 @@ class EarlyAnswers:
     def lowest_record(self, default: int) -> int:
         """The lowest offset in `predictions` that something here came from."""
         return min((early.cells.record for early in self._heap), default=default)
+
+
+class Reasons:
+    """Why models refused, by the numbers of rows that have not left."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[tuple[int, int], str] = {}
+
+    def __len__(self) -> int:
+        return len(self._reasons)
+
+    def keep(self, number: int, member: int, reason: str) -> None:
+        """Remember one."""
+        self._reasons[(number, member)] = reason
+
+    def take(self, numbers: Ints, states: NDArray[np.uint8]) -> dict[tuple[int, int], str]:
+        """What is known of rows that leave, by (position, member); it is forgotten here."""
+        if not self._reasons:
+            return {}
+        refused = zip(*(places.tolist() for places in np.nonzero(states == REFUSED)), strict=True)
+        found = {(row, m): self._reasons.pop((int(numbers[row]), m), "") for row, m in refused}
+        return {cell: reason for cell, reason in found.items() if reason}

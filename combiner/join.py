@@ -32,10 +32,9 @@ and keeps its place so that everything leaves in one order. An event that left i
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from combiner.ahead import MOST_BYTES, Runs
-from combiner.answers import Answers, Cells, EarlyAnswers, Judgement
+from combiner.answers import Answers, Cells, EarlyAnswers, Judgement, Reasons
 from combiner.overtaking import Overtaking
 from combiner.quorum import Quorum
 from combiner.rows import Bools, Ints, Rows, indices
@@ -43,7 +42,8 @@ from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
 
 _FOREVER = np.iinfo(np.int64).max
 # Rows looked at per step when settling: small enough to stay in the processor's cache.
-_CHUNK_ROWS = 8192
+CHUNK_ROWS = 8192
+_FEW_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,10 @@ class DeadlineJoin:
         self._expected = expected.copy()
         self._progress_ns = np.zeros(config.members, dtype=np.int64)
         self._last_offset = -1
-        self._reasons: dict[tuple[int, int], str] = {}
+        self._reasons = Reasons()
         self._early = EarlyAnswers()
         self._overtaking = Overtaking(self._rows, config.ahead_bytes)
+        self._changed = False  # whether an answer came since the quorum was looked at
 
     # -- what is in here ---------------------------------------------------------------------
 
@@ -230,16 +231,16 @@ class DeadlineJoin:
         if self._expected[member]:
             rows.remaining[which] -= 1
         rows.record[which] = np.minimum(rows.record[which], cells.record)
-        rows.changed[which] = True
+        rows.changed[which] = self._changed = True
         answers.filled = count
         answers.latency_ns = count * now_ns - int(np.add.reduce(rows.seen_ns[which]))
         answers.late = self._late_among(which, now_ns)
-        where = indices(which) if cells.reasons else np.empty(0, dtype=np.int64)
+        where = indices(which) if cells.reasons else ()
         for position, reason in cells.reasons.items():
             row = int(where[position])
             # Anybody may write a reason beside a score: it would never be read.
             if row >= rows.head and not rows.gone[row] and np.isnan(cells.scores[position]):
-                self._reasons[(rows.base + row, member)] = reason
+                self._reasons.keep(rows.base + row, member, reason)
 
     def _late_among(self, which: slice | Ints, now_ns: int) -> int:
         """How many rows left before; those that did not wait for their deadline have until then."""
@@ -268,10 +269,10 @@ class DeadlineJoin:
 
     # -- what goes out -----------------------------------------------------------------------
 
-    def settle(self, now_ns: int, limit: int = _CHUNK_ROWS) -> Settled | None:
+    def settle(self, now_ns: int, limit: int = CHUNK_ROWS) -> Settled | None:
         """Let rows go that are done or due, oldest first; None when there is none.
 
-        At most `limit` rows leave in one call; call again until None.
+        At most `limit` rows leave in one call; if fewer do, no more can leave at this instant.
         """
         rows = self._rows
         self._look_at_quorum()
@@ -295,7 +296,7 @@ class DeadlineJoin:
             states,
             rows.seen_ns[which].copy(),
             rows.scoreable[which].copy(),
-            self._take_reasons(numbers, states),
+            self._reasons.take(numbers, states),
             rows.hurried[which].copy(),
         )
 
@@ -303,22 +304,28 @@ class DeadlineJoin:
         """Rows that leave in order."""
         rows, head = self._rows, self._rows.head
         stop = min(rows.tail, head + limit)
-        if head == stop or not self._leaves(slice(head, head + 1), now_ns)[0]:
+        if head == stop:
+            return None
+        # Mostly the first row says that there is nothing to do; of a few all are as cheap as one.
+        if stop - head > _FEW_ROWS and not self._leaves(slice(head, head + 1), now_ns)[0]:
             return None
         leaves = self._leaves(slice(head, stop), now_ns)
         if self._overtaking.count:
             leaves |= rows.gone[head:stop]
-        count = len(leaves) if leaves.all() else int(np.argmin(leaves))
+        count = len(leaves) if leaves.all() else int(leaves.argmin())
+        if not count:
+            return None
         if self._overtaking.count:
             return head + np.flatnonzero(~rows.gone[head : head + count])
         return slice(head, head + count)
 
     def _wherever(self, now_ns: int, limit: int) -> Ints | None:
         """Rows that leave when they are ready."""
-        rows, head = self._rows, self._rows.head
-        span = slice(head, rows.tail)
-        which = head + np.flatnonzero(self._leaves(span, now_ns) & ~rows.gone[span])[:limit]
-        admitted = self._overtaking.admit(which)
+        span = slice(self._rows.head, self._rows.tail)
+        leaves = self._leaves(span, now_ns)
+        if self._overtaking.count:
+            leaves &= ~self._rows.gone[span]
+        admitted = self._overtaking.admit(span.start + leaves.nonzero()[0][:limit])
         return admitted if len(admitted) else None
 
     def _leaves(self, which: slice, now_ns: int) -> Bools:
@@ -341,8 +348,9 @@ class DeadlineJoin:
     def _look_at_quorum(self) -> None:
         """Find out which rows have a quorum, of those that changed."""
         rows, quorum = self._rows, self.config.quorum
-        if quorum is None:
+        if quorum is None or not self._changed:
             return
+        self._changed = False
         span = slice(rows.head, rows.tail)
         which = rows.head + np.flatnonzero(rows.changed[span] & ~rows.met[span])
         if len(which):
@@ -389,10 +397,3 @@ class DeadlineJoin:
             np.count_nonzero(states == REFUSED, axis=1),
             np.count_nonzero((states == WAITING) & timed, axis=1),
         )
-
-    def _take_reasons(self, numbers: Ints, states: NDArray[np.uint8]) -> dict[tuple[int, int], str]:
-        if not self._reasons:
-            return {}
-        refused = zip(*(places.tolist() for places in np.nonzero(states == REFUSED)), strict=True)
-        found = {(row, m): self._reasons.pop((int(numbers[row]), m), "") for row, m in refused}
-        return {cell: reason for cell, reason in found.items() if reason}

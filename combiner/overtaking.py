@@ -54,10 +54,11 @@ class Overtaking:
             gone[which[:count] - rows.head] = True
             return encoded_bytes(*self._position_with(gone)) <= self._most_bytes
 
-        if not len(which) or fits(len(which)):
-            return len(which)
+        count = len(which)
+        if not count or fits(count):
+            return count
         # What is on the list fits, and the oldest pending row only shortens it.
-        low, high = int(which[0] == rows.head), len(which)
+        low, high = int(which[0] == rows.head), count
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle) else (low, middle)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner.answers import Answers
-from combiner.join import DeadlineJoin, JoinConfig
+from combiner.join import CHUNK_ROWS, DeadlineJoin, JoinConfig
 from combiner.settled import Settled
 from streams.columns import Columns
 from streams.events import BadEvent, EventDecoder
@@ -165,6 +165,8 @@ class PartitionWindow:
             block = self._events_of(settled.numbers)
             assert np.array_equal(block.offsets, settled.offsets), "events and rows walk in step"
             parts.append((settled, block))
+            if len(settled) < CHUNK_ROWS:
+                break
         self._forget()
         return parts
 

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -73,7 +73,13 @@ class Health(Background):
 
 # -- the models ------------------------------------------------------------------------------
 
-Behaviour = Literal["answers", "silent", "refuses", "twice", "wrong version", "out of range"]
+Behaviour = Literal[
+    "answers", "silent", "refuses", "twice", "wrong version", "out of range", "slow tenth"
+]
+
+
+# How long a model thinks about an event that is hard for it.
+SLOW_S = 0.4
 
 
 def answer_of(model: str, offset: int) -> float:
@@ -88,6 +94,7 @@ class Models(Background):
         super().__init__("models")
         self.behaviour: dict[str, Behaviour] = dict.fromkeys(names, "answers")
         self._live = live
+        self._later: deque[tuple[float, list[PredictionFrame]]] = deque()
         self._consumer = reading(live.servers)
         self._consumer.assign([TopicPartition(live.events, p, 0) for p in range(PARTITIONS)])
         self._producer = Producer(
@@ -106,14 +113,28 @@ class Models(Background):
                         )
                 for partition, found in offsets.items():
                     for model, behaviour in list(self.behaviour.items()):
-                        for frame in frames_of(
-                            behaviour, model, self._live.events, partition, found
-                        ):
-                            self._live.send_frame(frame, self._producer)
+                        self._answer(model, behaviour, partition, found)
+                self._send_what_was_slow()
                 self._producer.poll(0)
         finally:
             self._consumer.close()
             self._producer.flush(TIMEOUT_S)
+
+    def _answer(self, model: str, behaviour: Behaviour, partition: int, offsets: list[int]) -> None:
+        """Say it, or keep it for later."""
+        slow = [offset for offset in offsets if behaviour == "slow tenth" and offset % 10 == 0]
+        quick = [offset for offset in offsets if offset not in slow]
+        events = self._live.events
+        for frame in frames_of(behaviour, model, events, partition, quick) if quick else ():
+            self._live.send_frame(frame, self._producer)
+        if slow:
+            frames = frames_of(behaviour, model, events, partition, slow)
+            self._later.append((time.monotonic() + SLOW_S, frames))
+
+    def _send_what_was_slow(self) -> None:
+        while self._later and self._later[0][0] <= time.monotonic():
+            for frame in self._later.popleft()[1]:
+                self._live.send_frame(frame, self._producer)
 
 
 def frames_of(

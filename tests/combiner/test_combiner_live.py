@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from time import monotonic
 from typing import Any, cast
 
@@ -19,18 +20,19 @@ import pytest
 from confluent_kafka import KafkaError, Message, TopicPartition
 
 from chaos.plan import PARTITIONS, PRIOR
-from chaos.reader import TIMEOUT_S, Reader, headers_of
+from chaos.reader import TIMEOUT_S, Reader, headers_of, reading
 from chaos.verdict import Outcome, Verdict, judge
 from combiner import outbox as outbox_module
 from combiner.outbox import Outbox, OutboxConfig, RewindError, Shipment
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
-from streams.errors import BrokerError, FencedError
+from streams.errors import BrokerError, ConfigurationError, FencedError
 from streams.records import Headers
 from streams.settings import Settings
 from streams.source import Source
 from tests.combiner.live_kit import (
     LARGE_BYTES,
     RETRIABLE,
+    SLOW_S,
     Live,
     Process,
     answer_of,
@@ -438,6 +440,65 @@ def test_sigterm_under_load_loses_and_repeats_nothing(live: Live, delivery: str)
     live.await_outcomes(reader)
     assert live.verdicts(reader) == (CLEAN, CLEAN)
     assert rungs(reader.outcomes) == {"none"}
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_kills_while_scores_leave_as_they_are_ready(live: Live, delivery: str) -> None:
+    """One model is slow for one event in ten: the others leave ahead of it, and never again."""
+    reader = live.reader()
+    models = live.models("a", "b")
+    models.behaviour["b"] = "slow tenth"
+    load = live.load(RATE_PER_S)
+    settings = live.settings(combiner=PATIENT | {"delivery": delivery, "order": "ready"})
+    chance = random.Random(11)
+    for kill in range(5):
+        process = live.start(settings)
+        # At last beyond the backlog, of which the slow answers are there already.
+        live.await_more(reader, 4000 if kill == 4 else chance.randrange(200, 800))
+        process.kill()
+    process = live.start(settings)
+    process.await_said("ranges ahead")
+    live.await_more(reader, 1)
+    load.close()
+    live.await_outcomes(reader)
+    assert process.stop() == 0
+    for verdict in live.verdicts(reader):
+        repeated = verdict.duplicates if delivery == "at_least_once" else []
+        assert verdict == Verdict(duplicates=repeated, disordered=verdict.disordered)
+        assert len(verdict.disordered) > 100
+    assert rungs(reader.outcomes) == {"none"}
+
+
+def test_ready_scores_do_not_wait_for_slow_ones(live: Live) -> None:
+    reader = live.reader()
+    models = live.models("a", "b")
+    models.behaviour["b"] = "slow tenth"
+    settings = live.settings(combiner=PATIENT | EXACTLY_ONCE | {"order": "ready"})
+    live.start(settings)
+    load = live.load(RATE_PER_S)
+    live.await_more(reader, 4000)
+    load.close()
+    live.await_outcomes(reader)
+    quick, slow = [], []
+    for found in reader.outcomes:
+        hard = int(found.source.rpartition("/")[2]) % 10 == 0
+        (slow if hard else quick).append(found.record["latency_ms"])
+    assert min(slow) >= SLOW_S * 1000
+    assert median(quick) < SLOW_S * 1000 / 2
+
+
+def test_metadata_that_is_none_of_ours_is_an_error(live: Live) -> None:
+    live.send(good("first"), 0)
+    live.flush()
+    settings = live.settings()
+    group = f"{live.ensemble}.combiner"
+    tool = reading(live.servers, **{"group.id": group})
+    strange = TopicPartition(live.events, 0, 0, "batch-17")
+    tool.commit(offsets=[strange], asynchronous=False)
+    tool.close()
+    process = live.start(settings)
+    assert process.wait() == ConfigurationError.exit_code
+    assert "'batch-17'" in process.said()
 
 
 def owned(live: Live, count: int) -> str:
