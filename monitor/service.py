@@ -16,6 +16,7 @@ from streams.clock import SystemClock
 from streams.errors import BrokerError, ConfigurationError
 from streams.instants import Clock
 from streams.metrics import Metrics, serve
+from streams.reader import require_readable
 from streams.records import HealthRecord
 from streams.settings import Settings
 
@@ -74,6 +75,9 @@ class Monitor:
         # What was said before the monitor came has been overtaken.
         self._app.conf.consumer_auto_offset_reset = "latest"
         partitions = self._make_changelog()
+        require_readable(
+            settings.kafka, settings.topics.health, f"{settings.ensemble.name}.monitor"
+        )
         self._table: Any = self._app.Table(
             "health", partitions=partitions, key_type=str, value_type=bytes
         )

@@ -15,7 +15,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from streams.client import Watch, is_passing, misconfigured, translated
+from streams.client import ANSWER_TIMEOUT_S, Watch, is_passing, misconfigured, translated
 from streams.consumers import consumer_config
 from streams.errors import BrokerError
 from streams.settings import KafkaSettings
@@ -28,6 +28,37 @@ _WAIT_S = 0.2
 _NO_GROUP = "ensemble.reader"
 
 Start = Literal["beginning", "end"]
+
+
+def require_readable(kafka: KafkaSettings, topic: str, group: str) -> None:
+    """Make sure that this client may read a topic as a member of a group.
+
+    Faust's client would try again for ever, and tell nobody.
+
+    Raises:
+        AccessError: it may not.
+        BrokerError: the broker does not answer.
+        ConfigurationError: the client does not accept a property.
+    """
+    watch = Watch(f"topic {topic}")
+    properties = consumer_config(kafka, group)
+    properties |= {"error_cb": watch.on_error, "enable.partition.eof": True}
+    try:
+        consumer = Consumer(properties)
+    except (KafkaException, ValueError, TypeError) as error:
+        raise misconfigured(error) from error
+    try:
+        consumer.committed([TopicPartition(topic, 0)], timeout=ANSWER_TIMEOUT_S)
+        consumer.assign([TopicPartition(topic, 0, OFFSET_END)])
+        message = consumer.poll(ANSWER_TIMEOUT_S)
+    except KafkaException as error:
+        watch.check()
+        raise translated(error, f"topic {topic} cannot be read by group {group}") from error
+    finally:
+        consumer.close()
+    refusal = message.error() if message is not None else None
+    if refusal is not None and not is_passing(refusal):
+        raise translated(refusal, f"topic {topic} cannot be read")
 
 
 class TopicReader:

@@ -92,6 +92,7 @@ class Source:
         properties["auto.offset.reset"] = "error"
         self._starts: dict[tuple[str | None, int | None], int] = {}
         self._astray: list[Message] = []
+        self._holes: dict[Place, int] = {}  # where records were missing
         try:
             self.consumer = Consumer(properties)
             self.consumer.subscribe(
@@ -179,9 +180,12 @@ class Source:
             end = first_start(where, self._first)
             return OFFSET_END if end == "end" else OFFSET_BEGINNING
         skip = skip_of(where, wanted, *self._watermarks((topic, partition)), self._policy)
-        log.error("%s", skip.problem)
-        if self._on_missing is not None:
-            self._on_missing(topic, skip.missing)
+        # The same hole is met again when partitions move before anything behind it is committed.
+        if self._holes.get((topic, partition)) != wanted:
+            self._holes[(topic, partition)] = wanted
+            log.error("%s", skip.problem)
+            if self._on_missing is not None:
+                self._on_missing(topic, skip.missing)
         return skip.start
 
     # -- back-pressure -----------------------------------------------------------------------

@@ -17,6 +17,7 @@ from streams.events import EventDecoder
 from streams.interpreter import settle
 from streams.mapping import decoder_of
 from streams.metrics import Metrics, serve
+from streams.reader import require_readable
 from streams.settings import Settings
 from streams.sink import Sink
 from workers.agents import Agents, Delivery, OneThread
@@ -111,6 +112,7 @@ class WorkerProcess:
         self._settings = settings
         self._worker = worker
         self._slot = slot
+        self._name = f"{settings.ensemble.name}.worker.{worker}.{slot or 'any'}"
         self._decoder = decoder
         self._clock = SystemClock()
         self._sink = Sink(settings.kafka)
@@ -168,15 +170,15 @@ class WorkerProcess:
         self._sink.require_partitions(
             topics.predictions, same=topics.inputs, others=[topics.control]
         )
+        require_readable(self._settings.kafka, topics.control, self._name)
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
-        name = f"{self._settings.ensemble.name}.worker.{self._worker}.{self._slot or 'any'}"
         agents = Agents(
             self._settings,
-            name,
+            self._name,
             self._lanes,
             self._fail,
             self._release,

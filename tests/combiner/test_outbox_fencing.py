@@ -1,0 +1,51 @@
+"""Who is to blame when the broker fences a producer: another process, or its own slowness."""
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from combiner import outbox as outbox_module
+from combiner.outbox import Outbox, OutboxConfig, RewindError, Shipment
+from streams.errors import BrokerError, FencedError
+
+TIMEOUT_S = 20.0
+
+
+class FencedProducer:
+    """A client whose transaction is refused because of its epoch."""
+
+    def __init__(self, _properties: object) -> None:
+        """Nothing."""
+
+    def init_transactions(self, _timeout_s: float) -> None:
+        """Nothing."""
+
+    def begin_transaction(self) -> None:
+        """Nothing."""
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        raise KafkaException(KafkaError(KafkaError.PRODUCER_FENCED, "there is a newer epoch"))
+
+    def abort_transaction(self, _timeout_s: float) -> None:
+        """Nothing."""
+
+
+def failure(monkeypatch: pytest.MonkeyPatch, transaction_timeout_ms: int) -> BrokerError:
+    monkeypatch.setattr(outbox_module, "Producer", FencedProducer)
+    producer = {"transaction.timeout.ms": transaction_timeout_ms}
+    outbox = Outbox(OutboxConfig(producer, "s", "d", "e@1", "e.0", 0), lambda *_: None)
+    outbox.ship(Shipment([], {("events", 0): 1}))
+    outbox.close(TIMEOUT_S)
+    with pytest.raises(BrokerError) as raised:
+        outbox.check()
+    return raised.value
+
+
+def test_a_quick_transaction_is_fenced_by_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(failure(monkeypatch, 10_000), FencedError)
+
+
+def test_one_that_took_too_long_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = failure(monkeypatch, 0)
+    assert isinstance(found, RewindError)
+    assert found.doubtful
+    assert "lasted longer than 0 s" in str(found)
