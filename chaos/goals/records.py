@@ -87,7 +87,7 @@ def _rest(stage: Stage, unread: int) -> None:
 
 @goal(
     "partitions",
-    "partitions are added to the inputs, half a minute later to all other topics",
+    "partitions are added to the inputs, and some seconds later to all other topics",
     "exit code 5 that names both counts while they differ; then 0 lost, 0 duplicates by itself",
     count=1,
 )
@@ -104,8 +104,8 @@ def partitions_added(count: int) -> Result:
             lambda: f"has {more} partitions" in stage.log("combiner-0"),
             lambda: stage.log("combiner-0"),
         )
-        codes = {code for name, code in stage.ended if not name.startswith("monitor")}
         stage.rest(5)
+        codes = {code for name, code in stage.ended if not name.startswith("monitor")}
         for name in (topics.predictions, topics.scored, topics.dead_letters):
             _grow(stage, name, to=more)
         load = Load(
