@@ -75,7 +75,9 @@ NONE = Runs(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 def runs_of(marked: Bools, offsets: Ints) -> Runs:
     """The runs of marked rows, from bool[N] marks and int64[N] ascending offsets."""
-    edges = np.flatnonzero(np.diff(marked, prepend=False, append=False))
+    fenced = np.zeros(len(marked) + 2, dtype=np.bool_)
+    fenced[1:-1] = marked
+    edges = (fenced[1:] != fenced[:-1]).nonzero()[0]
     return Runs(offsets[edges[::2]], offsets[edges[1::2] - 1] + 1)
 
 

@@ -132,7 +132,7 @@ class Schedule:
             BrokenPromiseError: a rule does not hold.
         """
         below = self._below
-        for _ in range(8 + below(12)):
+        for _ in range(6 + below(11)):
             kind = below(16)
             if self._step(kind):
                 self._settle()
@@ -140,10 +140,8 @@ class Schedule:
                     self._judge_wake()
         self._read_events(len(self._events))
         self._read_answers(len(self._records))
+        self._oracle.now_ns += LIMIT_NS
         self._settle()
-        for _ in range(2):
-            self._oracle.now_ns += LIMIT_NS
-            self._settle()
         self._commit()
         self._oracle.finish()
 

@@ -201,7 +201,7 @@ class CombinerSettings(Section):
     order: Literal["partition", "ready"] = "partition"
     quorum: Literal["all", "share", "certain"] = "all"
     quorum_share: PositiveShare = 0.5
-    delivery: Literal["exactly_once", "at_least_once"] = "at_least_once"
+    delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     commit_interval_ms: Annotated[int, Field(ge=0, le=10_000)] = 10
     pace_ms: Annotated[int, Field(ge=0, le=1000)] = 4
     max_pending: Positive = 20_000
