@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streams.columns import Position
 from streams.embedded import EmbeddedKafka
 from streams.errors import BrokerError, MissingRecordsError
 from streams.settings import KafkaSettings
@@ -180,8 +181,12 @@ def test_reading_goes_on_where_it_was_committed(sink, readers, topics):
     first = readers(topic, "a")
     first.read(20)
     first.source.commit({(topic, 0): 3}, asynchronous=False)
-    first.source.commit({(topic, 1): 9})
+    first.source.commit({(topic, 1): Position(9, "beside it")})
     first.source.commit({})
+    until(lambda: first.source.committed([(topic, 1)])[(topic, 1)].offset == 9)
+    assert first.source.committed([(topic, 0), (topic, 1)]) == {
+        (topic, 0): Position(3), (topic, 1): Position(9, "beside it"),
+    }  # fmt: skip
     first.source.close()
     assert first.told == ["assigned", "revoked"]
     assert sorted(readers(topic, "a").read(8)) == [*((0, i) for i in range(3, 10)), (1, 9)]
