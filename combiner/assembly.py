@@ -178,6 +178,7 @@ def combiner_of(
             deadline_ns=tuning.deadline_ms * NS_PER_MS,
             stall_ns=tuning.stall_ms * NS_PER_MS,
             catch_up_limit_ns=max(tuning.catch_up_limit_ms, tuning.deadline_ms) * NS_PER_MS,
+            patient_until_ns=now_ns + tuning.start_up_ms * NS_PER_MS,
             in_order=tuning.order == "partition",
             quorum=quorum_of(settings, members, strategy, calibrator),
         ),

@@ -13,7 +13,7 @@ Rules of this file:
    - a fresh event at `deadline_ns` after it was seen here;
    - a backlog event (one that lay in the topic before its reader came that far) once every
      model that it still waits for has stood still for `stall_ns`, and at `catch_up_limit_ns`
-     in any case. An outage must not turn its backlog into fallbacks.
+     in any case. Until any answers all move until `patient_until_ns`: they are starting too.
 3. `in_order` rows leave from the top, in the order in which they came: a row that is done stays
    behind an earlier one that is not. Among fresh rows deadlines come in order, so it still leaves
    before its own; behind backlog it may not. Otherwise rows leave when they settle, and those
@@ -52,11 +52,10 @@ class JoinConfig:
 
     Attributes:
         members: columns.
-        deadline_ns, stall_ns, catch_up_limit_ns: see rule 2.
+        deadline_ns, stall_ns, catch_up_limit_ns, patient_until_ns: see rule 2.
         in_order, ahead_bytes: see rule 3.
         quorum: who need not be waited for; None waits for all.
-        remembered: settled rows to keep at least.
-        initial_rows: room at the start.
+        remembered, initial_rows: settled rows to keep at least; room at the start.
     """
 
     members: int
@@ -66,6 +65,7 @@ class JoinConfig:
     in_order: bool = True
     ahead_bytes: int = MOST_BYTES
     quorum: Quorum | None = None
+    patient_until_ns: int = 0
     remembered: int = 4096
     initial_rows: int = 4096
 
@@ -83,7 +83,7 @@ class DeadlineJoin:
         self.config = config
         self._rows = Rows(config.members, config.initial_rows)
         self._expected = expected.copy()
-        self._progress_ns = np.zeros(config.members, dtype=np.int64)
+        self._progress_ns = np.full(config.members, config.patient_until_ns, dtype=np.int64)
         self._last_offset = -1
         self._reasons = Reasons()
         self._early = EarlyAnswers()
@@ -188,7 +188,8 @@ class DeadlineJoin:
 
     def add_answers(self, member: int, cells: Cells, now_ns: int) -> Answers:
         """Fill one model's cells for some events; `member` is its column."""
-        self._progress_ns[member] = max(now_ns, int(self._progress_ns[member]))
+        np.minimum(self._progress_ns, now_ns, out=self._progress_ns)
+        self._progress_ns[member] = now_ns
         answers = Answers()
         if int(cells.offsets.max()) > self._last_offset:
             later = cells.offsets > self._last_offset

@@ -197,6 +197,7 @@ class CombinerSettings(Section):
     threshold: Share = 0.5
     deadline_ms: Positive = 100
     stall_ms: Positive = 2000
+    start_up_ms: Positive = 10_000
     catch_up_limit_ms: Positive = 30_000
     order: Literal["partition", "ready"] = "partition"
     quorum: Literal["all", "share", "certain"] = "all"

@@ -345,6 +345,28 @@ def test_a_backlog_row_waits_as_long_as_the_missing_model_moves() -> None:
     assert join.join.pending == 0
 
 
+def test_after_a_start_backlog_waits_patiently_for_the_first_answer_of_any_model() -> None:
+    """From then on the others have the usual time to make progress."""
+    tuned = JoinConfig(2, 100, stall_ns=50, catch_up_limit_ns=10_000, patient_until_ns=2000)
+
+    def left(join: DeadlineJoin, now_ns: int) -> int:
+        return sum(len(settled) for settled in [join.settle(now_ns)] if settled is not None)
+
+    offsets = np.arange(3, dtype=np.int64)
+    patient, answered = (DeadlineJoin(tuned, np.ones(2, dtype=np.bool_)) for _ in range(2))
+    for join in (patient, answered):
+        join.add_events(offsets, np.ones(3, dtype=np.bool_), 3, now_ns=1000)
+        assert left(join, 1999) == 0
+    assert patient.next_wake_ns() == 2050
+    assert left(patient, 2049) == 0
+    assert left(patient, 2050) == 3
+    cells = Cells(offsets, np.full(3, 0.5), record=0)
+    answered.add_answers(0, cells, now_ns=1500)
+    assert answered.next_wake_ns() == 1550
+    assert left(answered, 1549) == 0
+    assert left(answered, 1550) == 3
+
+
 def test_a_model_that_moves_does_not_keep_a_row_it_has_answered_already() -> None:
     join = opened()
     join.add_events(good(10, 11), backlog_below=100)
