@@ -17,7 +17,7 @@ from streams.errors import BrokerError, ConfigurationError
 from streams.instants import Clock
 from streams.metrics import Metrics, serve
 from streams.reader import require_readable
-from streams.records import HealthRecord
+from streams.records import RecordError, decode_health
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,6 @@ _STOP_TIMEOUT_S = 2.0
 # Lag is for people and autoscalers; each look costs the broker two requests.
 _LAG_EVERY_S = 5.0
 
-_decode_record = msgspec.json.Decoder(HealthRecord).decode
 _decode_views = msgspec.json.Decoder(Views).decode
 
 
@@ -67,6 +66,7 @@ class Monitor:
     def __init__(self, settings: Settings, metrics: Metrics, clock: Clock) -> None:
         self.metrics = metrics
         self._settings = settings
+        self._models = {model.name for model in settings.models}
         self._clock = clock
         self._admin = TopicAdmin(settings.kafka)
         self._stopping = asyncio.Event()
@@ -170,9 +170,14 @@ class Monitor:
     async def _watch(self, stream: faust.StreamT[bytes]) -> None:
         async for value in stream:
             try:
-                record = _decode_record(value)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                record = decode_health(value)
+            except RecordError as error:
                 log.warning("a health record cannot be read: %s", error)
+                self.metrics.counter(signals.BAD_HEALTH, "no record").inc()
+                continue
+            if record.model not in self._models:
+                # Somebody else's, or made up: each would be a gauge for ever.
+                self.metrics.counter(signals.BAD_HEALTH, "unknown model").inc()
                 continue
             views = with_view(self._views(record.model), record, self._clock.wall_ms())
             self._table[record.model] = msgspec.json.encode(views)

@@ -4,8 +4,8 @@ Scored records, health records and control records are JSON objects; dead letter
 original bytes with headers.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -79,6 +79,42 @@ class ControlRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     model: str
     paused: bool
+
+
+class RecordError(ValueError):
+    """The bytes of a health or control record are none; the message says what is wrong."""
+
+
+_from_health = msgspec.json.Decoder(HealthRecord).decode
+_from_control = msgspec.json.Decoder(ControlRecord).decode
+Record = TypeVar("Record")
+
+
+def decode_health(value: bytes | None) -> HealthRecord:
+    """A health record from its bytes.
+
+    Raises:
+        RecordError: they are none.
+    """
+    return _decoded(_from_health, value)
+
+
+def decode_control(value: bytes | None) -> ControlRecord:
+    """A control record from its bytes.
+
+    Raises:
+        RecordError: they are none.
+    """
+    return _decoded(_from_control, value)
+
+
+def _decoded(decode: Callable[[bytes], Record], value: bytes | None) -> Record:
+    if value is None:
+        raise RecordError("the value is null; expected a JSON object")
+    try:
+        return decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(str(error)[:MAX_HEADER_CHARS]) from error
 
 
 class Headers:

@@ -99,6 +99,9 @@ MODEL_STATE = Signal(
 COMMIT_SECONDS = Signal(
     "ensemble_commit_seconds", "histogram", "Time of one commit", (), LATENCY_BUCKETS_S
 )
+BAD_HEALTH = Signal(
+    "ensemble_monitor_bad_health_total", "counter", "Health records left out", ("reason",)
+)
 LAG_RECORDS = Signal("ensemble_lag_records", "gauge", "Records not read yet", ("topic",))
 
 CATALOGUE: tuple[Signal, ...] = tuple(

@@ -10,18 +10,16 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 import faust
-import msgspec
 
 from streams.app import BatchChannel, make_app
 from streams.errors import BrokerError
-from streams.records import ControlRecord
+from streams.records import RecordError, decode_control
 from streams.settings import Settings
 from workers.batching import RecordBatch
 from workers.lane import Lane
 
 log = logging.getLogger(__name__)
 
-_decode_control = msgspec.json.Decoder(ControlRecord).decode
 # Leaving the control topic's group takes milliseconds while the broker is there.
 _STOP_TIMEOUT_S = 2.0
 
@@ -174,8 +172,8 @@ class Agents:
         if value is None:
             return  # the compacted topic's way to forget a model
         try:
-            record = _decode_control(value)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            record = decode_control(value)
+        except RecordError as error:
             log.warning("a control record cannot be read: %s", error)
             self._bad_control()
             return
