@@ -36,8 +36,13 @@ class BatchModel(Protocol):
         """The greatest score it may give; None is no limit."""
         ...
 
+    @property
+    def columns(self) -> int:
+        """How many numbers an answer has."""
+        ...
+
     def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        """float64[N] for float64[N, F]."""
+        """float64[N] for float64[N, F], or float64[N, K] with K columns."""
         ...
 
 
@@ -77,10 +82,17 @@ class CachedModel:
         """The model's greatest score."""
         return self._model.maximum
 
+    @property
+    def columns(self) -> int:
+        """How many numbers an answer of the model has."""
+        return self._model.columns
+
     def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores float64[N] of the rows float64[N, F]; a failing cache costs only computing.
 
-        Raises ModelError when the model does not answer one number per row, and whatever the
+        With several columns they are float64[N, K], and remembered as a whole.
+
+        Raises ModelError when the model does not answer so many numbers per row, and whatever the
         model raises; nothing is stored then.
         """
         keys = prediction_keys(self.name, self.version, matrix)
@@ -88,44 +100,47 @@ class CachedModel:
         unique_keys = [keys[at] for at in first_index.tolist()]
         with self._one_batch:
             scores = self._remembered(unique_keys)
-            missing = np.flatnonzero(np.isnan(scores))
+            missing = np.flatnonzero(np.isnan(scores[:, 0]))
             if missing.size:
                 answers = self._computed(matrix[first_index[missing]])
                 scores[missing] = answers
                 self._remember([unique_keys[at] for at in missing.tolist()], answers)
-        return scores[inverse]
+        return scores[inverse, 0] if self.columns == 1 else scores[inverse]
 
     def _remembered(self, keys: list[bytes]) -> NDArray[np.float64]:
-        """float64[U], NaN where there is no score; whatever is no finite float64 is none."""
+        """float64[U, K], NaN where there is no score; whatever is not K finite float64 is none."""
+        columns = self.columns
         try:
             values = self._cache.get_many(keys)
         except CacheError:
-            return np.full(len(keys), np.nan)
-        nothing = np.array(np.nan, _SCORE).tobytes()
+            return np.full((len(keys), columns), np.nan)
+        nothing = np.full(columns, np.nan, _SCORE).tobytes()
         content = b"".join(
-            value if value is not None and len(value) == _SCORE.itemsize else nothing
+            value if value is not None and len(value) == len(nothing) else nothing
             for value in values
         )
-        scores = np.frombuffer(content, _SCORE).astype(np.float64)
-        scores[~np.isfinite(scores)] = np.nan
+        scores = np.frombuffer(content, _SCORE).astype(np.float64).reshape(-1, columns)
+        scores[~np.isfinite(scores).all(axis=1)] = np.nan
         return scores
 
     def _computed(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float64[N, K]."""
         answer = self._model.predict(rows)
         try:
             scores = np.asarray(answer, np.float64)
         except (TypeError, ValueError) as error:
             raise ModelError(f"{self.name}: its answer is not an array of numbers") from error
-        if scores.shape != (len(rows),):
+        columns = self.columns
+        if scores.shape != ((len(rows),) if columns == 1 else (len(rows), columns)):
             raise ModelError(f"{self.name}: {len(rows)} rows, but an answer of {scores.shape}")
-        return scores
+        return scores.reshape(-1, columns)
 
     def _remember(self, keys: list[bytes], scores: NDArray[np.float64]) -> None:
-        width = _SCORE.itemsize
+        width = self.columns * _SCORE.itemsize
         content = scores.astype(_SCORE).tobytes()
         items = [
             (keys[at], content[at * width : at * width + width])
-            for at in np.flatnonzero(np.isfinite(scores)).tolist()
+            for at in np.flatnonzero(np.isfinite(scores).all(axis=1)).tolist()
         ]
         try:
             self._cache.set_many(items, self._ttl_s)

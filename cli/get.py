@@ -1,10 +1,13 @@
 """`ensemble get`: the latest score of an entity."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
+
+if TYPE_CHECKING:
+    from cache.latest import Latest
 
 # A person can wait longer than the scoring path.
 _TIMEOUT_MS = 2000
@@ -48,20 +51,31 @@ def get(
         raise typer.Exit(1)
     event_time, scored_at = iso_from_wall_ms(np.array([latest.event_time_ms, latest.scored_at_ms]))
     age_ms = latest.age_ms(clock.wall_ms())
+    score, label, shares = _shown(latest)
     if json:
         found = {
             "entity": key,
             "id": latest.event_id,
-            "score": latest.score,
-            "label": latest.label,
+            "score": score,
+            "label": label,
             "ensemble": latest.ensemble,
             "event_time": event_time,
             "scored_at": scored_at,
             "age_ms": age_ms,
+            **({"scores": shares} if shares else {}),
         }
         typer.echo(msgspec.json.encode(found).decode())
     else:
         typer.echo(
-            f"{key}: score {latest.score:.4f}, label {latest.label}, event {latest.event_id} "
+            f"{key}: score {score:.4f}, label {label}, event {latest.event_id} "
             f"of {event_time}, {age_ms / 1000:.1f} s ago by {latest.ensemble}"
         )
+
+
+def _shown(latest: "Latest") -> tuple[float, int | str | None, dict[str, float]]:
+    """Score and label as a scored record has them, and the probabilities of several classes."""
+    from cache.latest import NO_LABEL, LatestScore
+
+    if isinstance(latest, LatestScore):
+        return latest.score, None if latest.label == NO_LABEL else latest.label, {}
+    return latest.scores[latest.label], latest.label, latest.scores

@@ -1,5 +1,6 @@
 """`ensemble train`: from a data file to a bundle."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +12,27 @@ if TYPE_CHECKING:
     from lab.train import TrainedBundle
 
 
+class TaskName(StrEnum):
+    """The tasks, as options."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+
 def train(
     data: Annotated[Path, typer.Argument(help="CSV (gzip too) or Parquet.")],
     *,
-    label: Annotated[str, typer.Option(help="The column to predict: 0 and 1, or false and true.")],
+    label: Annotated[
+        str, typer.Option("--label", "--target", help="The column to predict, see --task.")
+    ],
+    task: Annotated[
+        TaskName | None,
+        typer.Option(
+            help="What the column holds: 0 and 1, or false and true (binary), three classes and "
+            "more (multiclass), amounts (regression).  [default: by its values]"
+        ),
+    ] = None,
     id_: Annotated[
         str | None, typer.Option("--id", help="A column that names the rows and is no feature.")
     ] = None,
@@ -51,6 +69,7 @@ def train(
             label,
             id_,
             out,
+            task=task.value if task is not None else None,
             holdout=holdout,
             holdout_out=holdout_out,
             folds=folds,
@@ -78,6 +97,7 @@ def _print_json(trained: "TrainedBundle") -> None:
     found = {
         "bundle": str(trained.bundle.directory),
         "version": trained.bundle.version,
+        "task": trained.bundle.manifest.task,
         "training_rows": trained.training_rows,
         "holdout_rows": trained.holdout_rows,
         "left_out": trained.left_out,

@@ -47,7 +47,7 @@ class Cells:
 
     Attributes:
         offsets: int64[N], the events, in any order.
-        scores: float64[N]; NaN is a refusal.
+        scores: float64[N], or float64[N, K] of K classes; NaN (in all K) is a refusal.
         record: the offset in `predictions` these answers came from.
         reasons: why it refused, by position, where known.
     """
@@ -59,6 +59,12 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    @property
+    def refused(self) -> NDArray[np.bool_]:
+        """bool[N]."""
+        scores = self.scores
+        return np.isnan(scores if scores.ndim == 1 else scores[:, 0])
 
     def take(self, which: Ints) -> "Cells":
         """The answers at some positions, in the order of `which`."""

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from combiner.calibration import Calibrator
+from combiner.catalogue import strategy_named
 from combiner.core import Combiner
 from combiner.decision import Decider, DecisionConfig, Recall
 from combiner.encoding import Names, ScoreEncoder
@@ -13,12 +13,9 @@ from combiner.fallback import Ladder
 from combiner.health import HealthConfig
 from combiner.intake import Member
 from combiner.join import JoinConfig
+from combiner.outcome import Outcome
 from combiner.quorum import MONOTONE, CertainLabel, Quorum, ShareQuorum
-from combiner.strategies.majority_vote import MajorityVote
-from combiner.strategies.median import Median
-from combiner.strategies.protocol import Strategy
-from combiner.strategies.stacking import StackedLogistic
-from combiner.strategies.weighted_mean import WeightedMean
+from combiner.strategies.protocol import Ingredients, Strategy
 from registry.manifest import Manifest
 from streams.errors import ConfigurationError
 from streams.instants import NS_PER_MS
@@ -44,53 +41,38 @@ def members_of(settings: Settings, manifest: Manifest) -> list[Member]:
                 "or a `callable`, `remote`, or `external = true`",
             )
         version = model.stated_version or versions.get(model.name, "")
+        low, high = model.limits(probabilities=manifest.task != "regression")
         members.append(
-            Member(model.name, version, model.minimum, model.maximum, reserve=model.reserve)
+            Member(model.name, version, low, high, reserve=model.reserve, columns=manifest.columns)
         )
     return members
 
 
-def strategy_of(settings: Settings, manifest: Manifest, weights: NDArray[np.float64]) -> Strategy:
+def strategy_of(settings: Settings, manifest: Manifest) -> Strategy:
     """The configured strategy.
 
     Raises:
-        ConfigurationError: stacking was trained with other members than those configured.
+        ConfigurationError: it is not defined for the ensemble's task, or lacks something in the
+            bundle.
     """
-    combiner = settings.combiner
-    match combiner.strategy:
-        case "weighted_mean":
-            return WeightedMean(weights, combiner.threshold)
-        case "median":
-            return Median(combiner.threshold)
-        case "majority_vote":
-            return MajorityVote(weights, combiner.threshold)
-        case "stacking":
-            columns = _stacked_columns(settings, manifest)
-            return StackedLogistic(manifest.stacking, columns, combiner.threshold)
-
-
-def _stacked_columns(settings: Settings, manifest: Manifest) -> list[int]:
-    models = [model.name for model in settings.models]
-    stacked = manifest.stacking.members
-    lacking = [name for name in stacked if name not in models]
-    if lacking:
-        raise ConfigurationError(
-            "combiner.strategy",
-            f"stacking needs the model `{lacking[0]}`; expected it among [[models]], "
-            "or another strategy",
-        )
-    strange = [m.name for m in settings.models if m.name not in stacked and not m.reserve]
-    if strange:
-        raise ConfigurationError(
-            "combiner.strategy",
-            f"stacking was not trained with the model `{strange[0]}`; expected another strategy, "
-            "or `reserve = true` for it",
-        )
-    return [models.index(name) for name in stacked]
+    models, combiner = settings.models, settings.combiner
+    ingredients = Ingredients(
+        models=[model.name for model in models],
+        reserves=np.array([model.reserve for model in models], dtype=np.bool_),
+        weights=np.array([model.weight for model in models]),
+        threshold=combiner.threshold,
+        trim_share=combiner.trim_share,
+        manifest=manifest,
+    )
+    return strategy_named(combiner.strategy, ingredients)
 
 
 def quorum_of(
-    settings: Settings, members: Sequence[Member], strategy: Strategy, calibrator: Calibrator
+    settings: Settings,
+    manifest: Manifest,
+    members: Sequence[Member],
+    strategy: Strategy,
+    calibrator: Calibrator,
 ) -> Quorum | None:
     """Who need not be waited for; None waits for all.
 
@@ -109,6 +91,12 @@ def quorum_of(
     counted = ~np.array([member.reserve for member in members], dtype=np.bool_)
     if tuning.quorum == "share":
         return ShareQuorum(weights, tuning.quorum_share, counted, fallback.minimum_members)
+    if manifest.task != "binary":
+        raise ConfigurationError(
+            "combiner.quorum",
+            f"whether a label is certain cannot be told for {manifest.task}; expected the quorum "
+            '"share" or "all"',
+        )
     if strategy.name not in MONOTONE:
         raise ConfigurationError(
             "combiner.quorum",
@@ -121,7 +109,7 @@ def quorum_of(
                 [-np.inf if member.minimum is None else member.minimum for member in members],
                 [np.inf if member.maximum is None else member.maximum for member in members],
             ]
-        )
+        )[:, :, None]
     )[:, counted]
     if not np.isfinite(ends).all():
         endless = [m.name for m in members if m.minimum is None or m.maximum is None]
@@ -133,6 +121,24 @@ def quorum_of(
     return CertainLabel(
         strategy, calibrator, counted, ends.min(), ends.max(), fallback.minimum_members
     )
+
+
+def prior_of(settings: Settings, manifest: Manifest) -> Sequence[float]:
+    """The numbers of the score of which nothing is known.
+
+    Raises:
+        ConfigurationError: the configured one cannot be one.
+    """
+    prior = settings.fallback.prior
+    if prior is None:
+        return manifest.prior
+    if manifest.task == "multiclass":
+        raise ConfigurationError(
+            "fallback.prior", "of several classes it is the share of each; expected no such setting"
+        )
+    if manifest.task == "binary" and not 0.0 <= prior <= 1.0:
+        raise ConfigurationError("fallback.prior", f"{prior:g}; expected a number from 0 to 1")
+    return (prior,)
 
 
 def combiner_of(
@@ -155,16 +161,17 @@ def combiner_of(
     reserves = np.array([member.reserve for member in members], dtype=np.bool_)
     weights = np.array([model.weight for model in settings.models])
     fallback, tuning, health = settings.fallback, settings.combiner, settings.health
-    prior = manifest.data.positive_share if fallback.prior is None else fallback.prior
+    outcome = Outcome(manifest.task, manifest.classes)
     calibrator = Calibrator(names, manifest.calibrations)
-    strategy = strategy_of(settings, manifest, weights)
+    strategy = strategy_of(settings, manifest)
     decider = Decider(
         DecisionConfig(
             weights,
-            prior,
+            prior_of(settings, manifest),
             tuning.threshold,
             fallback.cached_max_age_s * MS_PER_S,
             tuning.explain,
+            outcome,
         ),
         Ladder(reserves, frozenset(fallback.ladder), fallback.minimum_members),
         calibrator,
@@ -180,7 +187,8 @@ def combiner_of(
             catch_up_limit_ns=max(tuning.catch_up_limit_ms, tuning.deadline_ms) * NS_PER_MS,
             patient_until_ns=now_ns + tuning.start_up_ms * NS_PER_MS,
             in_order=tuning.order == "partition",
-            quorum=quorum_of(settings, members, strategy, calibrator),
+            columns=outcome.columns,
+            quorum=quorum_of(settings, manifest, members, strategy, calibrator),
         ),
         HealthConfig(
             health.window_ms * NS_PER_MS,
@@ -190,7 +198,7 @@ def combiner_of(
             health.recovered_events,
         ),
         decider,
-        ScoreEncoder(Names(ensemble, names), reserves, explain=tuning.explain),
+        ScoreEncoder(Names(ensemble, names, outcome), reserves, explain=tuning.explain),
         ensemble,
         now_ns,
     )

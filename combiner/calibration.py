@@ -15,9 +15,9 @@ Floats = NDArray[np.float64]
 
 
 class Calibrator:
-    """Maps float64[N, M] of raw scores to probabilities, column by column.
+    """Maps float64[N, M, K] of raw answers to probabilities, model by model.
 
-    A model without a calibration keeps its own scores.
+    A model without a calibration keeps its own answers; only binary ones (K = 1) have any.
     """
 
     def __init__(self, models: Sequence[str], calibrations: Mapping[str, Calibration]) -> None:
@@ -31,5 +31,5 @@ class Calibrator:
         """A calibrated copy; NaN stays NaN."""
         calibrated = scores.copy()
         for column, knots, probabilities in self._knots:
-            calibrated[:, column] = np.interp(scores[:, column], knots, probabilities)
+            calibrated[:, column, 0] = np.interp(scores[:, column, 0], knots, probabilities)
         return calibrated

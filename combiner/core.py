@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.latest import LatestScore
+from cache.latest import Latest, LatestClasses, LatestScore
 from combiner.ahead import Runs, encode
 from combiner.answers import Answers
 from combiner.decision import Decider, Decisions
@@ -48,7 +48,7 @@ class Output:
     place: Place
     scored: list[tuple[bytes | None, bytes]]
     dead: list[tuple[int, BadRecord]]
-    latest: list[tuple[str, LatestScore]]
+    latest: list[tuple[str, Latest]]
     fallbacks: NDArray[np.int64]
     missed: NDArray[np.int64]
     latency_ms: NDArray[np.float64]
@@ -114,6 +114,7 @@ class Combiner:
         now_ns: int,
     ) -> None:
         assert join_config.members == len(members)
+        assert join_config.columns == decider.outcome.columns
         self._join_config = join_config
         self._decider = decider
         self._encoder = encoder
@@ -272,7 +273,7 @@ class Combiner:
         events: EventBlock,
         decisions: Decisions,
         values: list[bytes],
-        latest: list[LatestScore | None],
+        latest: list[Latest | None],
         here: slice,
         now: tuple[int, WallMs],
     ) -> Output:
@@ -307,20 +308,32 @@ class Combiner:
 
     def _latest(
         self, block: EventBlock, decisions: Decisions, now_ms: WallMs
-    ) -> list[LatestScore | None]:
+    ) -> list[Latest | None]:
         """What the cache should remember; a cached score or a prior is no news."""
         fresh = decisions.rungs < CACHED
         fresh[list(block.bad)] = False
+        outcome, ensemble = self._decider.outcome, self._ensemble
+        kept = zip(
+            fresh.tolist(),
+            decisions.scores.tolist(),
+            decisions.labels.tolist(),
+            block.time_ms.tolist(),
+            block.ids,
+            strict=True,
+        )
+        if outcome.columns == 1:
+            return [
+                LatestScore(ensemble, row[0], label, WallMs(time_ms), now_ms, id_) if new else None
+                for new, row, label, time_ms, id_ in kept
+            ]
+        classes = outcome.classes
         return [
-            LatestScore(self._ensemble, score, label, WallMs(time_ms), now_ms, id_) if new else None
-            for new, score, label, time_ms, id_ in zip(
-                fresh.tolist(),
-                decisions.scores.tolist(),
-                decisions.labels.tolist(),
-                block.time_ms.tolist(),
-                block.ids,
-                strict=True,
+            LatestClasses(
+                ensemble, outcome.by_class(row), classes[label], WallMs(time_ms), now_ms, id_
             )
+            if new
+            else None
+            for new, row, label, time_ms, id_ in kept
         ]
 
     def input_positions(self) -> Mapping[Place, Position]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.latest import LatestScore
+from cache.latest import NO_LABEL, Latest, LatestScore
 from combiner.calibration import Calibrator
 from combiner.fallback import CACHED, PARTIAL, PRIOR, RESERVE, Ladder
+from combiner.outcome import BINARY, Outcome
 from combiner.settled import ANSWERED, REFUSED, Settled
 from combiner.strategies.protocol import Strategy
 from combiner.strategies.weighted_mean import WeightedMean
@@ -16,21 +17,23 @@ from streams.instants import WallMs
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Recall = Callable[[Sequence[str]], Sequence[LatestScore | None]]
+Recall = Callable[[Sequence[str]], Sequence[Latest | None]]
+
+_AMOUNT = ("regression", NO_LABEL)
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Final scores of N events, M models.
+    """Final scores of N events, M models, K numbers a score.
 
     Attributes:
-        scores: float64[N].
-        labels: int64[N], 0 or 1.
+        scores: float64[N, K].
+        labels: int64[N], see `combiner.outcome`.
         confidence: float64[N].
         rungs: int8[N], places in `combiner.fallback.RUNGS`.
         used: bool[N, M], whose answers made the score.
-        calibrated: float64[N, M], answers as probabilities; NaN where there is none.
-        contributions: float64[N, M], or None when not asked for.
+        calibrated: float64[N, M, K], answers as probabilities; NaN where there is none.
+        contributions: float64[N, M, K], or None when not asked for.
         cached_at_ms: when a cached score was made, by row.
     """
 
@@ -50,17 +53,22 @@ class DecisionConfig:
 
     Attributes:
         weights: float64[M].
-        prior: the score when nothing is known, in [0, 1].
+        prior: the K numbers of the score when nothing is known.
         threshold: from which probability on a member, a cached score or the prior says 1.
         cached_max_age_ms: an older cached score is not used.
         explain: whether contributions are worked out.
+        outcome: what is predicted.
     """
 
     weights: Floats
-    prior: float
+    prior: Sequence[float]
     threshold: float
     cached_max_age_ms: int
     explain: bool
+    outcome: Outcome = BINARY
+
+    def __post_init__(self) -> None:
+        assert len(self.prior) == self.outcome.columns
 
 
 class Decider:
@@ -94,28 +102,35 @@ class Decider:
         weights = config.weights if config.weights[members].any() else np.ones(len(members))
         self._weight_shares: Floats = weights / weights[members].sum()
 
+    @property
+    def outcome(self) -> Outcome:
+        """What is predicted."""
+        return self._config.outcome
+
     def decide(self, settled: Settled, entities: Sequence[str], now_ms: WallMs) -> Decisions:
         """Decide N events; rows of bad events hold the prior and are not to be used."""
         present = settled.states == ANSWERED
         rungs = self._ladder.rungs_of(present)
         used = self._ladder.used(present, rungs)
-        raw = np.where(present, settled.scores, np.nan)
+        outcome, threshold = self._config.outcome, self._config.threshold
+        raw = np.where(present[:, :, None], settled.scores, np.nan)
         calibrated = self._calibrator.apply(raw)
-        scores = np.full(len(settled), self._config.prior)
-        labels = (scores >= self._config.threshold).astype(np.int64)
-        contributions = np.zeros(used.shape) if self._config.explain else None
+        scores = np.tile(np.array(self._config.prior), (len(settled), 1))
+        labels = outcome.labels(scores, threshold)
+        contributions = np.zeros(raw.shape) if self._config.explain else None
         for strategy, rows in (
             (self._strategy, np.flatnonzero(rungs <= PARTIAL)),
             (self._reserve_strategy, np.flatnonzero(rungs == RESERVE)),
         ):
             if len(rows):
-                source = (calibrated if strategy.calibrated else raw)[rows][:, :, None]
-                scores[rows] = strategy.combine(source, used[rows])[:, 0]
-                labels[rows] = scores[rows] >= strategy.threshold
+                source = (calibrated if strategy.calibrated else raw)[rows]
+                combined = strategy.combine(source, used[rows])
+                scores[rows] = combined
+                labels[rows] = outcome.labels(combined, strategy.threshold)
                 if contributions is not None:
-                    contributions[rows] = strategy.contributions(source, used[rows])[:, :, 0]
+                    contributions[rows] = strategy.contributions(source, used[rows])
         cached_at_ms = self._from_cache(settled, entities, rungs, scores, labels, now_ms)
-        agrees = used & ((calibrated >= self._config.threshold) == (labels == 1)[:, None])
+        agrees = used & (outcome.labels(calibrated, threshold) == labels[:, None])
         confidence = np.minimum((agrees * self._weight_shares).sum(axis=1), 1.0)
         return Decisions(
             scores, labels, confidence, rungs, used, calibrated, contributions, cached_at_ms
@@ -140,9 +155,22 @@ class Decider:
             if latest is None or latest.age_ms(now_ms) > self._config.cached_max_age_ms:
                 rungs[row] = PRIOR
                 continue
-            scores[row], labels[row] = latest.score, latest.label
+            known = self._read(latest)
+            if known is None:
+                rungs[row] = PRIOR
+                continue
+            scores[row], labels[row] = known
             cached_at_ms[row] = latest.scored_at_ms
         return cached_at_ms
+
+    def _read(self, latest: Latest) -> tuple[list[float], int] | None:
+        """A cached score and its label; None if it is of another task or of other classes."""
+        outcome = self._config.outcome
+        if isinstance(latest, LatestScore):
+            fits = (outcome.task, latest.label) in {("binary", 0), ("binary", 1), _AMOUNT}
+            return ([latest.score], latest.label) if fits else None
+        shares = outcome.in_order(latest.scores)
+        return None if shares is None else (shares, outcome.classes.index(latest.label))
 
 
 class Absences:

@@ -1,6 +1,6 @@
 """From decisions to the bytes of scored records and dead letters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from combiner.decision import Absences, Decisions
 from combiner.fallback import RUNGS
+from combiner.outcome import BINARY, Outcome
 from combiner.settled import Settled
 from combiner.window import EventBlock
 from streams.frames import UNSTATED_REASON
@@ -20,10 +21,11 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What scored records call things: `name@version`, and the models in column order."""
+    """What scored records call things: `name@version`, the models in column order, the classes."""
 
     ensemble: str
     models: Sequence[str]
+    outcome: Outcome = BINARY
 
 
 class ScoreEncoder:
@@ -54,25 +56,28 @@ class ScoreEncoder:
             now_ms: wall clock.
         """
         models, missing = self._patterns(settled, decisions.used, waited_for)
+        outcome, labels = self._names.outcome, decisions.labels
         rungs = [RUNGS[rung] for rung in decisions.rungs.tolist()]
         latency_ms = (now_ms - block.record_ms).astype(np.float64).tolist()
         values = [
             _encode(
                 ScoredRecord(
                     id_, score, label, confidence, self._names.ensemble, used, absent, rung,
-                    time, latency, source, age, predictions, contributions,
+                    time, latency, source, age, predictions, contributions, shares,
                 )
             )
             for (
                 id_, score, label, confidence, used, absent, rung,
-                time, latency, source, age, predictions, contributions,
+                time, latency, source, age, predictions, contributions, shares,
             ) in zip(
-                block.ids, decisions.scores.tolist(), decisions.labels.tolist(),
+                block.ids, outcome.shown_scores(decisions.scores, labels),
+                outcome.shown_labels(labels),
                 np.round(decisions.confidence, 6).tolist(), models, missing, rungs,
                 iso_from_wall_ms(block.time_ms), latency_ms, sources,
                 self._ages(decisions, now_ms),
                 self._by_model(decisions.calibrated, decisions.used),
                 self._by_model(decisions.contributions, decisions.used),
+                self._by_class(decisions.scores),
                 strict=True,
             )
         ]  # fmt: skip
@@ -127,15 +132,27 @@ class ScoreEncoder:
 
     def _by_model(
         self, cells: NDArray[np.float64] | None, used: NDArray[np.bool_]
-    ) -> list[dict[str, float] | None]:
-        """For each event model → number, where it was used; nothing unless explaining."""
+    ) -> Sequence[Mapping[str, float | dict[str, float]] | None]:
+        """For each event model → number, or numbers by class, where it was used.
+
+        Nothing unless explaining.
+        """
         if not self._explain or cells is None:
             return [None] * len(used)
+        outcome, rounded = self._names.outcome, np.round(cells, 6)
+        shown = (rounded[:, :, 0] if outcome.columns == 1 else rounded).tolist()
         return [
             {
-                model: value
+                model: outcome.by_class(value) if outcome.columns > 1 else value
                 for model, value, yes in zip(self._names.models, row, here, strict=True)
                 if yes
             }
-            for row, here in zip(np.round(cells, 6).tolist(), used.tolist(), strict=True)
+            for row, here in zip(shown, used.tolist(), strict=True)
         ]
+
+    def _by_class(self, scores: NDArray[np.float64]) -> Sequence[dict[str, float] | None]:
+        """For each event class → probability; nothing where there are no classes."""
+        outcome = self._names.outcome
+        if outcome.columns == 1:
+            return [None] * len(scores)
+        return [outcome.by_class(row) for row in scores.tolist()]

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from combiner.answers import Cells
-from streams.frames import PredictionFrame
+from streams.frames import SHARES_TOLERANCE, PredictionFrame
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """A column of the join: a model, its range, and whether it is only a reserve.
 
-    An empty `version` accepts answers of any version.
+    An empty `version` accepts answers of any version. With several `columns` an answer is that many
+    probabilities.
     """
 
     name: str
@@ -21,6 +23,7 @@ class Member:
     minimum: float | None
     maximum: float | None
     reserve: bool
+    columns: int = 1
 
 
 def problem_of(frame: PredictionFrame, partition: int, member: Member | None) -> str:
@@ -31,8 +34,9 @@ def problem_of(frame: PredictionFrame, partition: int, member: Member | None) ->
         return "other version"
     if frame.partition != partition:
         return "wrong partition"
-    if frame.scores.ndim != 1:
-        return "several columns"
+    wanted = () if member.columns == 1 else (member.columns,)
+    if frame.scores.shape[1:] != wanted:
+        return "several columns" if member.columns == 1 else "other columns"
     return ""
 
 
@@ -63,9 +67,32 @@ def within(member: Member, cells: Cells) -> Cells:
         wrong |= scores < member.minimum
     if member.maximum is not None:
         wrong |= scores > member.maximum
+    if member.columns > 1:
+        return _shares_within(member, cells, wrong)
     if not wrong.any():
         return cells
     where = np.flatnonzero(wrong).tolist()
     why = f"outside [{member.minimum}, {member.maximum}]"
     reasons = cells.reasons | {place: f"{scores[place]} {why}" for place in where}
     return Cells(cells.offsets, np.where(wrong, np.nan, scores), cells.record, reasons)
+
+
+def _shares_within(member: Member, cells: Cells, wrong: NDArray[np.bool_]) -> Cells:
+    """As `within`, for rows of probabilities: all of a row is refused, or nothing."""
+    scores = cells.scores
+    refused = np.isnan(scores).any(axis=1)
+    sums = scores.sum(axis=1)
+    uneven = ~refused & (np.abs(sums - 1.0) > SHARES_TOLERANCE)
+    rows = np.asarray(wrong.any(axis=1))
+    reasons = dict(cells.reasons)
+    for place in np.flatnonzero(rows | uneven).tolist():
+        if rows[place]:
+            value = scores[place][wrong[place]][0]
+            reasons[place] = f"{value} outside [{member.minimum}, {member.maximum}]"
+        else:
+            reasons[place] = f"adds up to {sums[place]:g} instead of 1"
+    void = refused | rows | uneven
+    if not void.any():
+        return cells
+    kept = np.where(void[:, None], np.nan, scores)
+    return Cells(cells.offsets, kept, cells.record, reasons)

@@ -51,7 +51,7 @@ class JoinConfig:
     """Limits of a join. Durations in nanoseconds.
 
     Attributes:
-        members: columns.
+        members, columns: how many models, and how many numbers an answer has.
         deadline_ns, stall_ns, catch_up_limit_ns, patient_until_ns: see rule 2.
         in_order, ahead_bytes: see rule 3.
         quorum: who need not be waited for; None waits for all.
@@ -68,6 +68,7 @@ class JoinConfig:
     patient_until_ns: int = 0
     remembered: int = 4096
     initial_rows: int = 4096
+    columns: int = 1
 
     def __post_init__(self) -> None:
         assert self.members > 0
@@ -81,7 +82,7 @@ class DeadlineJoin:
     def __init__(self, config: JoinConfig, expected: Bools) -> None:
         assert expected.shape == (config.members,)
         self.config = config
-        self._rows = Rows(config.members, config.initial_rows)
+        self._rows = Rows(config.members, config.columns, config.initial_rows)
         self._expected = expected.copy()
         self._progress_ns = np.full(config.members, config.patient_until_ns, dtype=np.int64)
         self._last_offset = -1
@@ -216,19 +217,17 @@ class DeadlineJoin:
     def _fill(
         self, member: int, which: slice | Ints, cells: Cells, now_ns: int, answers: Answers
     ) -> None:
-        rows = self._rows
-        states = rows.states[member]
+        rows, states = self._rows, self._rows.states[member]
         filled = states[which]
         if np.count_nonzero(filled):
             keep = np.flatnonzero(filled == WAITING)
             answers.duplicate += len(filled) - len(keep)
             which, cells = indices(which)[keep], cells.take(keep)
-        count = len(cells)
-        if not count:
+        if not (count := len(cells)):
             return
         # False and True, one up: ANSWERED and REFUSED.
-        states[which] = np.isnan(cells.scores).view(np.uint8) + np.uint8(ANSWERED)
-        rows.scores[member, which] = cells.scores
+        states[which] = cells.refused.view(np.uint8) + np.uint8(ANSWERED)
+        rows.scores[member][:, which] = cells.scores.T
         if self._expected[member]:
             rows.remaining[which] -= 1
         rows.record[which] = np.minimum(rows.record[which], cells.record)
@@ -237,10 +236,11 @@ class DeadlineJoin:
         answers.latency_ns = count * now_ns - int(np.add.reduce(rows.seen_ns[which]))
         answers.late = self._late_among(which, now_ns)
         where = indices(which) if cells.reasons else ()
+        refused = cells.refused if cells.reasons else ()
         for position, reason in cells.reasons.items():
             row = int(where[position])
             # Anybody may write a reason beside a score: it would never be read.
-            if row >= rows.head and not rows.gone[row] and np.isnan(cells.scores[position]):
+            if refused[position] and row >= rows.head and not rows.gone[row]:
                 self._reasons.keep(rows.base + row, member, reason)
 
     def _late_among(self, which: slice | Ints, now_ns: int) -> int:
@@ -258,8 +258,7 @@ class DeadlineJoin:
             return
         self._expected = expected.copy()
         rows = slice(self._rows.head, self._rows.tail)
-        waiting = self._rows.states[expected, rows] == WAITING
-        self._rows.remaining[rows] = np.count_nonzero(waiting, axis=0)
+        self._rows.remaining[rows] = (self._rows.states[expected, rows] == WAITING).sum(axis=0)
 
     def _release_early(self, now_ns: int) -> Answers:
         total = Answers()
@@ -293,7 +292,7 @@ class DeadlineJoin:
         return Settled(
             numbers,
             rows.offsets[which].copy(),
-            rows.scores[:, which].T.copy(),
+            rows.answers(which).copy(),
             states,
             rows.seen_ns[which].copy(),
             rows.scoreable[which].copy(),
@@ -356,7 +355,7 @@ class DeadlineJoin:
         which = rows.head + np.flatnonzero(rows.changed[span] & ~rows.met[span])
         if len(which):
             rows.changed[which] = False
-            rows.met[which] = quorum.met(rows.scores[:, which].T, rows.states[:, which].T)
+            rows.met[which] = quorum.met(rows.answers(which), rows.states[:, which].T)
 
     def next_wake_ns(self) -> int | None:
         """When `settle` can have something to say although nothing comes in; None is never."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cache import keys
-from cache.latest import LatestScore, decode_latest, encode_latest
+from cache.latest import Latest, decode_latest, encode_latest
 from cache.protocol import ScoreCache
 from combiner.core import Output
 
@@ -22,7 +22,7 @@ class LatestScores:
         self._ensemble = ensemble
         self._ttl_s = ttl_s
 
-    def recall(self, entities: Sequence[str]) -> list[LatestScore | None]:
+    def recall(self, entities: Sequence[str]) -> list[Latest | None]:
         """What is known of some entities."""
         found = self._cache.get_many(keys.latest_keys(self._ensemble, entities))
         return [decode_latest(value) for value in found]

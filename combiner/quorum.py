@@ -1,6 +1,6 @@
 """Who need not be waited for: when an event may leave before every model has answered.
 
-A quorum looks at rows of the join: float64[N, M] scores, and uint8[N, M] states of WAITING,
+A quorum looks at rows of the join: float64[N, M, K] scores, and uint8[N, M] states of WAITING,
 ANSWERED and REFUSED (`combiner.settled`). Reserves never count. A row must have the answers that
 the rung `partial` asks for, or its quorum would turn it into a fallback.
 """
@@ -22,7 +22,13 @@ States = NDArray[np.uint8]
 ROUNDING = 1e-9
 # Strategies in which a greater answer never lowers the score, and in which one more answer at the
 # lower (upper) end of the range never raises (lowers) it.
-MONOTONE = frozenset({"weighted_mean", "median", "majority_vote"})
+MONOTONE = frozenset(
+    {
+        *("weighted_mean", "mean", "median", "trimmed_mean", "minimum", "maximum", "blending"),
+        *("geometric_mean", "log_odds_pooling", "majority_vote", "equal_vote"),
+        *("best_single", "first_to_answer"),
+    }
+)
 
 
 class Quorum(Protocol):
@@ -60,7 +66,7 @@ class ShareQuorum:
 
 
 class CertainLabel:
-    """No member that is still missing could change the label ("certain majority").
+    """No member that is still missing could change the label ("certain majority"); binary only.
 
     The score is worked out twice: with every missing answer at the lower end of the range, and
     with every one at the upper end. For the strategies in `MONOTONE` each score that is still
@@ -101,10 +107,10 @@ class CertainLabel:
         rows = np.flatnonzero(met)
         if not len(rows):
             return met
-        known = self._calibrator.apply(np.where(answered[rows], scores[rows], np.nan))
-        present, missing = (answered | waiting)[rows], waiting[rows]
-        least = self._strategy.combine(np.where(missing, self._low, known), present)
-        most = self._strategy.combine(np.where(missing, self._high, known), present)
+        known = self._calibrator.apply(np.where(answered[rows, :, None], scores[rows], np.nan))
+        present, missing = (answered | waiting)[rows], waiting[rows, :, None]
+        least = self._strategy.combine(np.where(missing, self._low, known), present)[:, 0]
+        most = self._strategy.combine(np.where(missing, self._high, known), present)[:, 0]
         threshold = self._strategy.threshold
         met[rows] = (least >= threshold + ROUNDING) | (most < threshold - ROUNDING)
         return met

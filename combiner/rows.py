@@ -16,7 +16,7 @@ Bools = NDArray[np.bool_]
 
 
 class Rows:
-    """Room for rows of M cells.
+    """Room for rows of M cells, each with K numbers.
 
     Attributes:
         offsets: int64, the events.
@@ -31,11 +31,11 @@ class Rows:
         met: bool, whether its quorum is met.
         hurried: bool, whether it left for its quorum alone.
         states: uint8[M, …], one line per member: a frame writes neighbouring cells.
-        scores: float64[M, …].
+        scores: float64[M, K, …].
     """
 
-    def __init__(self, members: int, capacity: int) -> None:
-        self._members = members
+    def __init__(self, members: int, columns: int, capacity: int) -> None:
+        self._members, self._columns = members, columns
         self.first = self.judged = self.head = self.tail = 0
         self.base = 0
         self._allocate(capacity)
@@ -55,7 +55,7 @@ class Rows:
         self.met: Bools = np.empty(capacity, dtype=np.bool_)
         self.hurried: Bools = np.empty(capacity, dtype=np.bool_)
         self.states: NDArray[np.uint8] = np.empty((members, capacity), dtype=np.uint8)
-        self.scores: Floats = np.empty((members, capacity), dtype=np.float64)
+        self.scores: Floats = np.empty((members, self._columns, capacity), dtype=np.float64)
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         return (
@@ -82,6 +82,10 @@ class Rows:
         self.base += shift
         self.first, self.judged = 0, self.judged - shift
         self.head, self.tail = self.head - shift, self.tail - shift
+
+    def answers(self, which: slice | Ints) -> Floats:
+        """float64[N, M, K] of some rows."""
+        return self.scores[:, :, which].transpose(2, 0, 1)
 
     def run_of(self, offsets: Ints) -> slice | None:
         """The rows of events that follow each other, if rows do so too; the usual case."""

@@ -17,7 +17,7 @@ class Settled:
     Attributes:
         numbers: int64[N], each row's number among all that were ever added.
         offsets: int64[N].
-        scores: float64[N, M]; meaningless where not ANSWERED.
+        scores: float64[N, M, K]; meaningless where not ANSWERED.
         states: uint8[N, M] of WAITING, ANSWERED, REFUSED.
         seen_ns: int64[N], when each event was seen.
         scoreable: bool[N]; False for bad events.

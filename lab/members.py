@@ -14,17 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.manifest import ModelFormat
+from registry.manifest import ModelFormat, Task
 from streams.errors import DataError
 from streams.features import FeatureSchema
 
 Matrix = NDArray[np.float64]
-Labels = NDArray[np.int64]
+# Of classes their places, for regression amounts.
+Labels = NDArray[np.int64] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A learner: `fit(schema, seed, matrix, labels)` gives an estimator with `predict_proba`."""
+    """A learner: `fit(schema, seed, matrix, truth)` gives a fitted estimator.
+
+    It has `predict_proba`, with a column for each class, or for regression `predict`.
+    """
 
     name: str
     format: ModelFormat
@@ -54,22 +58,28 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def members_named(names: Sequence[str] | None) -> list[Member]:
+def members_named(names: Sequence[str] | None, task: Task = "binary") -> list[Member]:
     """The members of those names, or all. Raises DataError for a name that there is not."""
+    there_are = MEMBERS
+    if task == "regression":
+        from lab.regressors import REGRESSORS
+
+        there_are = REGRESSORS
     if names is None:
-        return list(MEMBERS.values())
-    unknown = [name for name in names if name not in MEMBERS]
+        return list(there_are.values())
+    unknown = [name for name in names if name not in there_are]
     if unknown or not names or len(set(names)) < len(names):
         found = ", ".join(names) or "none"
-        raise DataError(f"members: {found}; expected some of {', '.join(MEMBERS)}, each once")
-    return [MEMBERS[name] for name in names]
+        raise DataError(f"members: {found}; expected some of {', '.join(there_are)}, each once")
+    return [there_are[name] for name in names]
 
 
-def _categories(schema: FeatureSchema) -> list[int]:
+def categories(schema: FeatureSchema) -> list[int]:
+    """The columns that hold categories."""
     return [i for i, feature in enumerate(schema.features) if feature.kind == "category"]
 
 
-def _prepared(schema: FeatureSchema, model: Any) -> Any:
+def prepared(schema: FeatureSchema, model: Any) -> Any:
     """A pipeline: numbers imputed by their median and scaled, categories one-hot, then the model.
 
     A category that is missing or unknown has no one-hot column set.
@@ -79,16 +89,16 @@ def _prepared(schema: FeatureSchema, model: Any) -> Any:
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-    categories = _categories(schema)
-    numbers = [i for i in range(len(schema)) if i not in categories]
-    codes = [np.arange(float(len(schema.features[i].vocabulary))) for i in categories]
+    coded = categories(schema)
+    numbers = [i for i in range(len(schema)) if i not in coded]
+    codes = [np.arange(float(len(schema.features[i].vocabulary))) for i in coded]
     impute = SimpleImputer(strategy="median", keep_empty_features=True)
     parts = [
         ("numbers", Pipeline([("impute", impute), ("scale", StandardScaler())]), numbers),
         (
             "categories",
             OneHotEncoder(categories=codes, handle_unknown="ignore", sparse_output=False),
-            categories,
+            coded,
         ),
     ]
     columns = ColumnTransformer([part for part in parts if part[2]])
@@ -99,7 +109,7 @@ def _logistic_regression(schema: FeatureSchema, seed: int, matrix: Matrix, label
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(max_iter=1000, random_state=seed)
-    return _prepared(schema, model).fit(matrix, labels)
+    return prepared(schema, model).fit(matrix, labels)
 
 
 def _random_forest(schema: FeatureSchema, seed: int, matrix: Matrix, labels: Labels) -> Any:
@@ -124,13 +134,13 @@ def _neural_network(schema: FeatureSchema, seed: int, matrix: Matrix, labels: La
         max_iter=40,
         random_state=seed,
     )
-    return _prepared(schema, model).fit(matrix, labels)
+    return prepared(schema, model).fit(matrix, labels)
 
 
 def _xgboost(schema: FeatureSchema, seed: int, matrix: Matrix, labels: Labels) -> Any:
     from xgboost import XGBClassifier
 
-    categories = _categories(schema)
+    coded = categories(schema)
     model = XGBClassifier(
         n_estimators=100,
         max_depth=4,
@@ -139,7 +149,7 @@ def _xgboost(schema: FeatureSchema, seed: int, matrix: Matrix, labels: Labels) -
         colsample_bytree=0.8,
         min_child_weight=5,
         enable_categorical=True,
-        feature_types=["c" if i in categories else "q" for i in range(len(schema))],
+        feature_types=["c" if i in coded else "q" for i in range(len(schema))],
         n_jobs=1,
         random_state=seed,
     )
@@ -163,7 +173,7 @@ def _lightgbm(schema: FeatureSchema, seed: int, matrix: Matrix, labels: Labels) 
         random_state=seed,
         verbose=-1,
     )
-    return model.fit(matrix, labels, categorical_feature=_categories(schema))
+    return model.fit(matrix, labels, categorical_feature=categories(schema))
 
 
 MEMBERS: dict[str, Member] = {

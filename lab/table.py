@@ -150,9 +150,8 @@ def labels(table: Table, name: str) -> NDArray[np.int64]:
     Raises:
         DataError: the column is absent, has gaps, other values, or one value only.
     """
-    column = table.column(name)
     expected = "expected 0 and 1, or false and true"
-    values = _guess(column)[1] if table.untyped else column
+    values = typed(table, name)
     distinct = [category_text(value) for value in values.drop_null().unique().to_pylist()]
     if not set(distinct) <= {"0", "1"} and not set(distinct) <= {"false", "true"}:
         raise DataError(
@@ -163,6 +162,12 @@ def labels(table: Table, name: str) -> NDArray[np.int64]:
     if len(distinct) < 2:
         raise DataError(f"{table.source}: label {name!r} is always {distinct[0]}; {expected}")
     return _floats(values.cast(pa.float64())).astype(np.int64)
+
+
+def typed(table: Table, name: str) -> Any:
+    """A column as the numbers, booleans or text that it holds. Raises DataError if it is absent."""
+    column = table.column(name)
+    return _guess(column)[1] if table.untyped else column
 
 
 def texts(table: Table, name: str) -> list[str]:

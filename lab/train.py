@@ -17,22 +17,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.combining import fit_calibration, fit_stacking, quantiles
+from combiner.calibration import Calibrator
+from combiner.strategies.stacking_with_features import meta_inputs
+from lab.combining import (
+    fit_blending,
+    fit_calibration,
+    fit_stacking,
+    meta_inputs_of,
+    qualities,
+    quantiles,
+)
 from lab.members import Member, members_named, one_thread
-from lab.metrics import Metrics, evaluate, evaluate_strategies
+from lab.metrics import Metrics, evaluate_answers, evaluate_strategies
 from lab.progress import Progress, silent
-from lab.table import Table, encode, infer_schema, labels, read_table, write_csv
+from lab.table import Table, encode, infer_schema, read_table, write_csv
+from lab.targets import Target, target_of
 from registry.bundle import LoadedBundle, artefact_of, check_free, write_bundle
-from registry.manifest import DataFingerprint, Manifest, ModelEntry
+from registry.manifest import Calibration, DataFingerprint, Manifest, ModelEntry, Task
 from streams.errors import DataError
 from streams.features import FeatureSchema
 from workers.loading import adapter_for
 
 Floats = NDArray[np.float64]
-Labels = NDArray[np.int64]
 
 GOLDEN_ROWS = 16
 # Which libraries a format depends on, in whose versions a bundle is at home.
@@ -88,6 +98,7 @@ def train_bundle(
     id: str | None,  # noqa: A002 - the user's own word for the column
     out: Path,
     *,
+    task: Task | None = None,
     holdout: float = 0.2,
     holdout_out: Path | None = None,
     folds: int = 5,
@@ -100,14 +111,15 @@ def train_bundle(
 
     Args:
         data: CSV (gzip too) or Parquet.
-        label: the column to predict: 0 and 1, or false and true.
+        label: the column to predict.
         id: a column that names the rows and is no feature.
         out: the bundle's directory.
+        task: what kind of column `label` is; None tells it by its values.
         holdout: share of the rows that are kept out of training and give the metrics; may be 0.
         holdout_out: where to write the held-out rows, all their columns, as CSV (gzip too).
         folds: how many folds the out-of-fold scores are made with.
         seed: of the splits and of every member.
-        members: names of `lab.members.MEMBERS`; None is all.
+        members: names of `lab.members.MEMBERS` or `lab.regressors.REGRESSORS`; None is all.
         replace: whether an older bundle at the same place may go.
         progress: is told how far it is.
 
@@ -116,7 +128,6 @@ def train_bundle(
         BundleError: the directory is taken or cannot be written.
     """
     check_free(out, replace=replace)
-    chosen = members_named(members)
     if holdout_out is not None and not holdout:
         raise DataError("there are no held-out rows to write; expected a holdout share above 0")
     table = read_table(data)
@@ -124,24 +135,21 @@ def train_bundle(
         table,
         label,
         id,
+        task=task,
         fingerprint=hashlib.sha256(data.read_bytes()).hexdigest(),
         holdout=holdout,
         folds=folds,
         seed=seed,
-        members=chosen,
+        members=members,
         progress=progress,
     )
     if holdout_out is not None:
         write_csv(table.take(result.holdout), holdout_out)
-    bundle = write_bundle(out, result.manifest, result.artefacts, replace=replace)
-    return TrainedBundle(
-        bundle=bundle,
-        members={model.name: model.metrics for model in result.manifest.models},
-        strategies=result.manifest.metrics,
-        training_rows=result.manifest.data.rows,
-        holdout_rows=len(result.holdout),
-        left_out=result.left_out,
-    )
+    manifest, held, left_out = result.manifest, len(result.holdout), result.left_out
+    bundle = write_bundle(out, manifest, result.artefacts, replace=replace)
+    members_metrics = {model.name: model.metrics for model in manifest.models}
+    rows = manifest.data.rows
+    return TrainedBundle(bundle, members_metrics, manifest.metrics, rows, held, left_out)
 
 
 @one_thread()
@@ -150,11 +158,12 @@ def train(
     label: str,
     id: str | None = None,  # noqa: A002 - the user's own word for the column
     *,
+    task: Task | None = None,
     fingerprint: str,
     holdout: float = 0.2,
     folds: int = 5,
     seed: int = 0,
-    members: Sequence[Member] | None = None,
+    members: Sequence[str] | None = None,
     progress: Progress = silent,
 ) -> TrainingResult:
     """Train an ensemble; arguments as for `train_bundle`, `fingerprint` is the data's SHA-256.
@@ -162,24 +171,22 @@ def train(
     Raises:
         DataError: the table cannot be trained on.
     """
-    members = members_named(None) if members is None else members
-    names = [member.name for member in members]
     reserved = {label} if id is None else {label, id}
-    truth = labels(table, label)
+    target = target_of(table, label, task)
+    chosen = members_named(members, target.task)
+    names = [member.name for member in chosen]
     schema = infer_schema(table, exclude=reserved)
     matrix = encode(table, schema)
-    learn, held = _split(truth, holdout, folds, seed, table.source)
+    learn, held = _split(target, holdout, folds, seed, table.source)
+    taught, tested = target.take(learn), target.take(held)
     golden = _golden_rows(matrix[learn], schema, seed)
     out_of_fold, finals = _fit_all(
-        members, schema, matrix[learn], truth[learn], folds=folds, seed=seed, progress=progress
+        chosen, schema, matrix[learn], taught, folds=folds, seed=seed, progress=progress
     )
-    answers = _score_all(finals, golden)
-    held_scores = _score_all(finals, matrix[held])
-    calibrations = {
-        name: fit_calibration(out_of_fold[:, i], truth[learn]) for i, name in enumerate(names)
-    }
-    stacking = fit_stacking(names, out_of_fold, truth[learn])
-    files = [adapter_for(m.format).save(f) for m, f in zip(members, finals, strict=True)]
+    answers = _score_all(finals, golden, target)
+    held_answers = _score_all(finals, matrix[held], target)
+    learned = _learned(names, schema, matrix[learn], out_of_fold, taught)
+    files = [adapter_for(m.format).save(f) for m, f in zip(chosen, finals, strict=True)]
     manifest = Manifest(
         schema=schema,
         models=tuple(
@@ -187,43 +194,72 @@ def train(
                 name=member.name,
                 format=member.format,
                 artefact=artefact_of(member.path, files[i]),
-                golden=tuple(answers[:, i].tolist()),
-                metrics=evaluate(truth[held], held_scores[:, i]),
+                golden=_rows(answers[:, i]),
+                metrics=evaluate_answers(target.task, tested.truth, held_answers[:, i]),
             )
-            for i, member in enumerate(members)
+            for i, member in enumerate(chosen)
         ),
-        calibrations=calibrations,
-        stacking=stacking,
-        quantiles={name: quantiles(out_of_fold[:, i]) for i, name in enumerate(names)},
         golden_rows=_rows_of(golden),
-        metrics=evaluate_strategies(names, calibrations, stacking, truth[held], held_scores),
-        data=DataFingerprint(fingerprint, len(learn), label, float(truth[learn].mean())),
-        libraries=_versions(members),
+        metrics={},
+        data=DataFingerprint(fingerprint, len(learn), label, **taught.prior()),
+        libraries=_versions(chosen),
+        task=target.task,
+        classes=target.classes,
+        **learned,
     )
-    artefacts = {member.path: file for member, file in zip(members, files, strict=True)}
+    metrics = evaluate_strategies(manifest, tested.truth, held_answers, matrix[held])
+    manifest = msgspec.structs.replace(manifest, metrics=metrics)
+    artefacts = {member.path: file for member, file in zip(chosen, files, strict=True)}
     left_out = tuple(n for n in table.columns if n not in reserved and n not in schema.names)
     return TrainingResult(manifest, artefacts, held, left_out)
 
 
+def _learned(
+    names: Sequence[str], schema: FeatureSchema, matrix: Floats, answers: Floats, target: Target
+) -> dict[str, Any]:
+    """What the manifest says of how the members combine, from float64[N, M, K] out of fold."""
+    task, truth = target.task, target.truth
+    calibrations: dict[str, Calibration] = {}
+    if task == "binary":
+        labels = truth.astype(np.int64)
+        calibrations = {
+            name: fit_calibration(answers[:, i, 0], labels) for i, name in enumerate(names)
+        }
+    calibrated = Calibrator(names, calibrations).apply(answers)
+    inputs = meta_inputs_of(schema, matrix)
+    beside = (inputs, meta_inputs(inputs, matrix))
+    blending = fit_blending(calibrated, truth, task).tolist()
+    quality = qualities(calibrated, truth, task).tolist()
+    return {
+        "calibrations": calibrations,
+        "stacking": fit_stacking(names, answers, truth, task),
+        "stacking_with_features": fit_stacking(names, answers, truth, task, beside),
+        "blending": dict(zip(names, blending, strict=True)),
+        "quality": dict(zip(names, quality, strict=True)),
+        "quantiles": {name: quantiles(answers[:, i]) for i, name in enumerate(names)},
+    }
+
+
 def _split(
-    truth: Labels, holdout: float, folds: int, seed: int, source: str
+    target: Target, holdout: float, folds: int, seed: int, source: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to learn from and rows held out, both ascending; labels in equal shares."""
+    """Rows to learn from and rows held out, both ascending; classes in equal shares."""
     from sklearn.model_selection import train_test_split
 
     if not 0.0 <= holdout < 1.0 or folds < 2:
         raise DataError(f"holdout {holdout} and {folds} folds; expected 0 ≤ holdout < 1, folds ≥ 2")
-    rows = np.arange(len(truth), dtype=np.int64)
-    rarer = int(np.bincount(truth).min())
+    rows = np.arange(len(target.truth), dtype=np.int64)
+    classes = None if target.task == "regression" else target.truth.astype(np.int64)
+    rarer = len(rows) if classes is None else int(np.bincount(classes).min())
     rarer_learned = rarer - round(rarer * holdout)
     if rarer_learned < folds or (holdout and rarer_learned == rarer):
+        what = "rows" if classes is None else "rows have the rarer label,"
         raise DataError(
-            f"{source}: {rarer} rows have the rarer label, too few for "
-            f"{folds} folds and a holdout of {holdout:g}"
+            f"{source}: {rarer} {what} too few for {folds} folds and a holdout of {holdout:g}"
         )
     if not holdout:
         return rows, rows[:0]
-    learn, held = train_test_split(rows, test_size=holdout, stratify=truth, random_state=seed)
+    learn, held = train_test_split(rows, test_size=holdout, stratify=classes, random_state=seed)
     return np.sort(learn), np.sort(held)
 
 
@@ -231,29 +267,31 @@ def _fit_all(
     members: Sequence[Member],
     schema: FeatureSchema,
     matrix: Floats,
-    truth: Labels,
+    target: Target,
     *,
     folds: int,
     seed: int,
     progress: Progress,
 ) -> tuple[Floats, list[Any]]:
-    """float64[N, M] out-of-fold scores, and each member fitted on all rows.
+    """float64[N, M, K] out-of-fold answers, and each member fitted on all rows.
 
     Every fit runs on one thread, as many at a time as there are cores.
     """
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import KFold, StratifiedKFold
 
+    truth = target.truth
     everything = np.arange(len(truth))
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    kind = KFold if target.task == "regression" else StratifiedKFold
+    splitter = kind(folds, shuffle=True, random_state=seed)
     splits = [(everything, everything[:0]), *splitter.split(matrix, truth)]
-    out_of_fold = np.empty((len(truth), len(members)))
+    out_of_fold = np.empty((len(truth), len(members), target.columns))
     finals: list[Any] = [None] * len(members)
 
     def fit(column: int, split: int) -> None:
         member, (learn, test) = members[column], splits[split]
         estimator = member.fit(schema, seed, matrix[learn], truth[learn])
         if len(test):
-            out_of_fold[test, column] = _score(estimator, matrix[test])
+            out_of_fold[test, column] = _score(estimator, matrix[test], target)
         else:
             finals[column] = estimator
 
@@ -270,15 +308,20 @@ def _fit_all(
     return out_of_fold, finals
 
 
-def _score(estimator: Any, matrix: Floats) -> Floats:
-    return np.asarray(estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
+def _score(estimator: Any, matrix: Floats, target: Target) -> Floats:
+    """float64[N, K]."""
+    if target.task == "regression":
+        answers = estimator.predict(matrix)[:, None]
+    else:
+        answers = estimator.predict_proba(matrix)[:, 1 if target.task == "binary" else 0 :]
+    return np.asarray(answers, dtype=np.float64)
 
 
-def _score_all(estimators: Sequence[Any], matrix: Floats) -> Floats:
-    """float64[N, M], the answers of M estimators to N rows, of which there may be none."""
+def _score_all(estimators: Sequence[Any], matrix: Floats, target: Target) -> Floats:
+    """float64[N, M, K], the answers of M estimators to N rows, of which there may be none."""
     if not len(matrix):
-        return np.empty((0, len(estimators)))
-    return np.column_stack([_score(estimator, matrix) for estimator in estimators])
+        return np.empty((0, len(estimators), target.columns))
+    return np.stack([_score(estimator, matrix, target) for estimator in estimators], axis=1)
 
 
 def _golden_rows(matrix: Floats, schema: FeatureSchema, seed: int) -> Floats:
@@ -289,6 +332,13 @@ def _golden_rows(matrix: Floats, schema: FeatureSchema, seed: int) -> Floats:
     for turn, column in enumerate(optional):
         golden[turn % count, column] = np.nan
     return golden
+
+
+def _rows(answers: Floats) -> tuple[float | tuple[float, ...], ...]:
+    """float64[N, K] answers as the manifest has them."""
+    if answers.shape[1] == 1:
+        return tuple(answers[:, 0].tolist())
+    return tuple(tuple(row) for row in answers.tolist())
 
 
 def _rows_of(matrix: Floats) -> tuple[tuple[float | None, ...], ...]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cache.latest import LatestScore
+from cache.latest import Latest
 from combiner.core import Combiner, Output
 from combiner.window import EventBlock
 from replay.recorded import Recorded
@@ -30,7 +30,7 @@ class Recollection:
     """
 
     def __init__(self) -> None:
-        self._cached: dict[str, deque[LatestScore | None]] = {}
+        self._cached: dict[str, deque[Latest | None]] = {}
 
     def expect(self, block: EventBlock, recorded: Recorded | None) -> None:
         """The next events to be decided."""
@@ -42,7 +42,7 @@ class Recollection:
             if record is not None and record.fallback in {"cached", "prior"}:
                 self._cached.setdefault(entity, deque()).append(recorded.cached(offset))
 
-    def recall(self, entities: Sequence[str]) -> list[LatestScore | None]:
+    def recall(self, entities: Sequence[str]) -> list[Latest | None]:
         """See `combiner.decision.Decider`."""
         found = []
         for entity in entities:

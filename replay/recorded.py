@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.latest import LatestScore
+from cache.latest import NO_LABEL, Latest, LatestClasses, LatestScore
 from streams.instants import WallMs
 from streams.records import ScoredRecord
 
@@ -55,10 +55,14 @@ class Recorded:
         """The record of an event."""
         return self._records[offset - self.first]
 
-    def cached(self, offset: int) -> LatestScore | None:
+    def cached(self, offset: int) -> Latest | None:
         """The score that the cache gave for an event, as of the instant 0."""
         record = self.record(offset)
         if record is None or record.cached_age_ms is None:
             return None
         at_ms = WallMs(-record.cached_age_ms)
-        return LatestScore(record.ensemble, record.score, record.label, at_ms, at_ms, record.id)
+        ensemble, label = record.ensemble, record.label
+        if isinstance(label, str):
+            return LatestClasses(ensemble, record.scores or {}, label, at_ms, at_ms, record.id)
+        place = NO_LABEL if label is None else label
+        return LatestScore(ensemble, record.score, place, at_ms, at_ms, record.id)

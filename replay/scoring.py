@@ -50,5 +50,6 @@ class Scorer:
             matrix = np.ascontiguousarray(decoded.matrix[rows])
             matrix.flags.writeable = False
             for column, model in self._models:
-                scores = score(partial(called, model.predict), matrix, model.minimum, model.maximum)
+                ask = partial(called, model.predict, columns=model.columns)
+                scores = score(ask, matrix, model.minimum, model.maximum, model.columns)
                 table.put(column, offsets[rows], scores.values, scores.refusals)

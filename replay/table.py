@@ -22,7 +22,7 @@ class AnswerTable:
 
     Attributes:
         answered: bool[N, M], whether there is an answer; a refusal is one.
-        scores: float64[N, M]; NaN is a refusal.
+        scores: float64[N, M], or [N, M, K] of several classes; NaN is a refusal.
         unusable: frames for this place that do not count.
     """
 
@@ -33,7 +33,9 @@ class AnswerTable:
         self._columns = {member.name: column for column, member in enumerate(members)}
         self._reasons: dict[tuple[int, int], str] = {}
         self.answered: NDArray[np.bool_] = np.zeros((count, len(members)), dtype=np.bool_)
-        self.scores: NDArray[np.float64] = np.full((count, len(members)), np.nan)
+        columns = members[0].columns
+        shape = (count, len(members)) if columns == 1 else (count, len(members), columns)
+        self.scores: NDArray[np.float64] = np.full(shape, np.nan)
         self.unusable = 0
 
     def add(self, partition: int, frame: PredictionFrame) -> None:

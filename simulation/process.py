@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cache.latest import LatestScore
+from cache.latest import Latest
 from combiner.core import Combiner
 from simulation.clock import Agenda, VirtualClock
 from simulation.faults import Plan
@@ -41,7 +41,7 @@ class Surroundings:
     groups: dict[str, Group]
     build: Callable[["Surroundings", int], Combiner]
     counts: Counter[str]
-    memory: dict[str, LatestScore]
+    memory: dict[str, Latest]
     silent_until_ns: dict[str, int]
     cache_dead_until_ns: int = 0
     calm: bool = False  # no fault happens any more

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from cache.latest import LatestScore
+from cache.latest import Latest
 from combiner.calibration import Calibrator
 from combiner.core import Combiner
 from combiner.decision import Decider, DecisionConfig
@@ -76,7 +76,7 @@ def build_combiner(around: Surroundings, now_ns: int) -> Combiner:
     weights = np.array(weights_of(plan))
     names = [member.name for member in plan.members]
 
-    def recall(entities: Sequence[str]) -> list[LatestScore | None]:
+    def recall(entities: Sequence[str]) -> list[Latest | None]:
         if around.clock.now_ns < around.cache_dead_until_ns:
             around.counts["cache asked while dead"] += 1
             return [None] * len(entities)
@@ -90,7 +90,7 @@ def build_combiner(around: Surroundings, now_ns: int) -> Combiner:
     elif plan.quorum == "certain":
         quorum = CertainLabel(strategy, calibrator, ~reserves, 0.0, 1.0, plan.minimum_members)
     decider = Decider(
-        DecisionConfig(weights, PRIOR, 0.5, CACHED_MAX_AGE_MS, explain=True),
+        DecisionConfig(weights, (PRIOR,), 0.5, CACHED_MAX_AGE_MS, explain=True),
         Ladder(reserves, plan.rungs, plan.minimum_members),
         calibrator,
         strategy,

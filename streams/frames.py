@@ -24,6 +24,9 @@ MAX_REASON_CHARS = 200
 # What one record may carry: 16 bytes an event keep it far below the broker's 1 MB default.
 MAX_EVENTS = 20_000
 UNSTATED_REASON = "no reason given"
+# By how much the probabilities of all classes may miss 1: float32 and rounding to three decimals
+# stay below it, answers that are no probabilities do not.
+SHARES_TOLERANCE = 0.01
 
 _OFFSETS = np.dtype("<i8")
 _SCORES = np.dtype("<f8")
@@ -151,7 +154,10 @@ def _decode_binary(value: bytes) -> PredictionFrame:
 
 def _decode_json(value: bytes) -> PredictionFrame:
     raw = _from_json(value)
-    scores: NDArray[Any] = np.array(raw.scores, dtype=np.float64)
+    width = max((len(row) for row in raw.scores if isinstance(row, list)), default=0)
+    nothing = [None] * width
+    rows = [nothing if row is None else row for row in raw.scores] if width else raw.scores
+    scores: NDArray[Any] = np.array(rows, dtype=np.float64)
     return PredictionFrame(
         raw.model,
         raw.version,

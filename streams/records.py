@@ -4,7 +4,7 @@ Scored records, health records and control records are JSON objects; dead letter
 original bytes with headers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 import msgspec
@@ -23,9 +23,12 @@ class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         id: the event's id.
-        score: the ensemble's score; for a classifier the probability of the positive class.
-        label: 1 where the score reaches the threshold, else 0.
-        confidence: share of the members' total weight that answered and agrees with the label.
+        score: the ensemble's score: for a binary classifier the probability of the positive class,
+            for several classes that of the label, for regression the value.
+        label: 1 where the score reaches the threshold, else 0; of several classes the name of the
+            likeliest; null for regression.
+        confidence: share of the members' total weight that answered and agrees with the label; for
+            regression that answered.
         ensemble: `name@hash`, the exact bundle.
         models: the members whose answers were used.
         missing: model → `late`, `not awaited`, `failed` or `refused: …`.
@@ -36,11 +39,13 @@ class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         cached_age_ms: for `cached`, how old the score is.
         predictions: with explanation, each member's calibrated answer.
         contributions: with explanation, each member's share in the score.
+        scores: of several classes each one's probability; with several classes `predictions` and
+            `contributions` hold such objects, too.
     """
 
     id: str
     score: float
-    label: int
+    label: int | str | None
     confidence: float
     ensemble: str
     models: Sequence[str]
@@ -50,8 +55,9 @@ class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     latency_ms: float
     source: str
     cached_age_ms: int | None = None
-    predictions: dict[str, float] | None = None
-    contributions: dict[str, float] | None = None
+    predictions: Mapping[str, float | dict[str, float]] | None = None
+    contributions: Mapping[str, float | dict[str, float]] | None = None
+    scores: dict[str, float] | None = None
 
 
 class HealthRecord(msgspec.Struct, frozen=True):

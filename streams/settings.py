@@ -16,6 +16,24 @@ Property = str | int | float | bool
 # What must not stand in the file: where it is, instead of what it is. Who errs may have written
 # the secret itself, so that it is not shown.
 Elsewhere = Annotated[str, Field(pattern=r"^(env|file):.+$", json_schema_extra={"writeOnly": True})]
+StrategyName = Literal[
+    "stacking",
+    "stacking_with_features",
+    "blending",
+    "weighted_mean",
+    "mean",
+    "median",
+    "trimmed_mean",
+    "geometric_mean",
+    "log_odds_pooling",
+    "rank_mean",
+    "minimum",
+    "maximum",
+    "majority_vote",
+    "equal_vote",
+    "best_single",
+    "first_to_answer",
+]
 
 
 class Section(BaseModel):
@@ -133,7 +151,8 @@ class ModelSettings(Section):
     """`[[models]]`: one member of the ensemble.
 
     A model of the bundle is named as there; any other needs `callable = "module:function"`, a
-    function from a float64[N, F] matrix to float64[N], and a `version`; or a server (`remote`).
+    function from a float64[N, F] matrix to float64[N] (multi-class: float64[N, K]), and a
+    `version`; or a server (`remote`).
     """
 
     name: Name
@@ -141,8 +160,8 @@ class ModelSettings(Section):
     reserve: bool = False
     callable: str = ""
     version: str = ""
-    minimum: float | None = 0.0
-    maximum: float | None = 1.0
+    minimum: float | None = None
+    maximum: float | None = None
     cache_predictions: bool = False
     external: bool = False
     remote: RemoteSettings | None = None
@@ -151,6 +170,16 @@ class ModelSettings(Section):
     def stated_version(self) -> str:
         """The version that answers must have; empty for that of the bundle."""
         return self.remote.version if self.remote else self.version
+
+    def limits(self, *, probabilities: bool) -> tuple[float | None, float | None]:
+        """The least and the greatest answer that count.
+
+        What is not said is 0 and 1 for probabilities, and no limit for amounts.
+        """
+        if not probabilities:
+            return self.minimum, self.maximum
+        low = 0.0 if self.minimum is None else self.minimum
+        return low, 1.0 if self.maximum is None else self.maximum
 
     @model_validator(mode="after")
     def _one_kind(self) -> "ModelSettings":
@@ -193,8 +222,9 @@ class WorkerTuning(Section):
 class CombinerSettings(Section):
     """`[combiner]`: the decision."""
 
-    strategy: Literal["stacking", "weighted_mean", "median", "majority_vote"] = "stacking"
+    strategy: StrategyName = "stacking"
     threshold: Share = 0.5
+    trim_share: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.2
     deadline_ms: Positive = 100
     stall_ms: Positive = 2000
     start_up_ms: Positive = 10_000
@@ -240,7 +270,7 @@ class FallbackSettings(Section):
     )
     minimum_members: Positive = 1
     cached_max_age_s: Positive = 86_400
-    prior: Share | None = None
+    prior: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
 class CacheSettings(Section):

@@ -51,7 +51,7 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "combiner": (
         (
-            "join rows overtaking ahead quorum answers settled window intake core decision encoding health fallback "
+            "join rows overtaking ahead quorum answers settled window intake core outcome decision encoding health fallback "
             "calibration calibrators/* selections subsets recalibration refinement conformal confidence explanation latency corrections cascade "
             "selection/* strategies/*"
         ),

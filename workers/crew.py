@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from registry.bundle import LoadedBundle
 from streams.settings import ModelSettings, Settings
 from workers.lean import lean_imports
-from workers.loading import load_models, warm
+from workers.loading import limits_of, load_models, warm
 from workers.marks import Witness, place_of
 from workers.protocol import Model
 from workers.suspicion import MAX_STRIKES, Call
@@ -34,10 +34,11 @@ class Absent:
     version: str
     minimum: float | None
     maximum: float | None
+    columns: int = 1
 
     def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """No score for any row."""
-        return np.full(len(matrix), np.nan)
+        return np.full(len(matrix) if self.columns == 1 else (len(matrix), self.columns), np.nan)
 
 
 class Crew:
@@ -105,8 +106,8 @@ class Crew:
                 "`ensemble resume %s` has it tried again",
                 name, MAX_STRIKES, name,
             )  # fmt: skip
-            low, high = settings.minimum, settings.maximum
-            return Absent(name, self._version(settings), low, high)
+            low, high, columns = limits_of(settings, self._bundle)
+            return Absent(name, self._version(settings), low, high, columns)
         with self._watched(name):
             (model,) = load_models([settings], self._bundle, self._tuning.threads_per_model)
             warm(model, self._columns)

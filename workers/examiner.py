@@ -30,7 +30,10 @@ class Examiner:
         self, model: Model, ask: Ask, marks: Marks, past: Past, alone: threading.Lock
     ) -> None:
         self._name = model.name
-        self._score = partial(score, ask, minimum=model.minimum, maximum=model.maximum)
+        self._columns = model.columns
+        self._score = partial(
+            score, ask, minimum=model.minimum, maximum=model.maximum, columns=model.columns
+        )
         self._marks = marks
         self._suspects = past.suspects
         self._convicts = np.array(past.convicts, dtype=np.uint64)
@@ -43,7 +46,7 @@ class Examiner:
         convicted = np.isin(self._hashes(batch.matrix), self._convicts)
         on_trial = suspected(self._suspects, batch) & ~convicted
         rest = np.flatnonzero(~(convicted | on_trial))
-        found = refused(len(batch), CRASHED)
+        found = refused(len(batch), CRASHED, self._columns)
         if len(rest):
             _take(found, rest, self._together(batch, batch.matrix[rest]))
         for row in np.flatnonzero(on_trial).tolist():

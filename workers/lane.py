@@ -106,14 +106,15 @@ class Lane:
     def shed(self, batch: RecordBatch) -> None:
         """Refuse a batch that nobody will come to; the feed's thread."""
         matrix = batch.matrix
-        self._publish(MicroBatch((batch,), matrix), refused(len(matrix), OVERLOADED), Timing())
+        refusals = refused(len(matrix), OVERLOADED, self.model.columns)
+        self._publish(MicroBatch((batch,), matrix), refusals, Timing())
 
     def work(self, batch: MicroBatch) -> None:
         """Score and publish; the model's thread. Raises what the sink raises."""
         begun_ns = self._clock.monotonic_ns()
         out_of_service = QUARANTINED if self.past.quarantined else PAUSED if self.paused else ""
         if out_of_service:
-            scores = refused(len(batch), out_of_service)
+            scores = refused(len(batch), out_of_service, self.model.columns)
         else:
             scores = self._examiner.score(batch)
         took_ns = self._clock.monotonic_ns() - begun_ns
@@ -130,7 +131,7 @@ class Lane:
     def _ask(self, matrix: NDArray[np.float64]) -> NDArray[np.float64] | str:
         self._busy_since_ns = self._clock.monotonic_ns()
         try:
-            return called(self.model.predict, matrix)
+            return called(self.model.predict, matrix, self.model.columns)
         finally:
             self._busy_since_ns = None
 

@@ -50,6 +50,7 @@ class Adapter(Protocol):
         version: str,
         minimum: float | None,
         maximum: float | None,
+        columns: int = 1,
         threads: int = 1,
     ) -> Model:
         """A model from such bytes."""
@@ -93,10 +94,12 @@ def load_model(settings: ModelSettings, bundle: LoadedBundle | None, threads: in
         ConfigurationError: the settings name no model; carries the setting's path.
     """
     assert not settings.external, "an external model is not loaded here"
+    minimum, maximum, columns = limits_of(settings, bundle)
     common: dict[str, Any] = {
         "name": settings.name,
-        "minimum": settings.minimum,
-        "maximum": settings.maximum,
+        "minimum": minimum,
+        "maximum": maximum,
+        "columns": columns,
         "threads": threads,
     }
     if settings.callable:
@@ -136,6 +139,16 @@ def missing_library(model: str, error: ImportError) -> BundleError:
     extra = EXTRAS.get(library)
     how = f"install it with the extra `{extra}` of this product" if extra else "install it"
     return BundleError(f"model {model!r} needs the library {library!r}; {how}")
+
+
+def limits_of(
+    settings: ModelSettings, bundle: LoadedBundle | None
+) -> tuple[float | None, float | None, int]:
+    """What an answer of a model must be: least and greatest number, and how many of them."""
+    manifest = bundle.manifest if bundle else None
+    probabilities = manifest is None or manifest.task != "regression"
+    low, high = settings.limits(probabilities=probabilities)
+    return low, high, manifest.columns if manifest else 1
 
 
 def warm(model: Model, columns: int) -> None:
@@ -188,10 +201,10 @@ def _check_golden(model: Model, entry: ModelEntry, manifest: Manifest) -> None:
         raise BundleError(f"answers {len(rows)} golden rows with shape {answers.shape}")
     wrong = ~np.isclose(answers, trained, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE)
     if wrong.any():
-        row = int(np.argmax(wrong))
+        cell = tuple(np.argwhere(wrong)[0])
         raise BundleError(
-            f"does not answer as trained: golden row {row} gives {answers[row]:.9g} "
-            f"instead of {trained[row]:.9g}"
+            f"does not answer as trained: golden row {cell[0]} gives {answers[cell]:.9g} "
+            f"instead of {trained[cell]:.9g}"
         )
 
 

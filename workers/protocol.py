@@ -14,10 +14,11 @@ class UnavailableError(Exception):
 
 
 class Model(Protocol):
-    """Anything that turns a batch of feature rows into one score per row.
+    """Anything that turns a batch of feature rows into one answer per row.
 
     `predict` gets float64[N, F] (NaN is missing, never written to) and returns N scores, float64[N]
-    or anything that numpy makes such an array of. It may raise; it is called from one thread at a
+    or anything that numpy makes such an array of; with several `columns` a row of as many
+    probabilities for each, float64[N, K]. It may raise; it is called from one thread at a
     time. `minimum` and `maximum` are the range its scores must lie in; None is no limit.
     """
 
@@ -39,6 +40,11 @@ class Model(Protocol):
     @property
     def maximum(self) -> float | None:
         """The greatest score that counts."""
+        ...
+
+    @property
+    def columns(self) -> int:
+        """How many numbers an answer has: 1, or for multi-class one for each class."""
         ...
 
     def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,13 +7,14 @@ succeeded.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.frames import SHARES_TOLERANCE
 from workers.protocol import UnavailableError
 
 # Bisecting finds every guilty row of a batch of N within 2 N - 1 calls, and k of them within
@@ -26,12 +27,12 @@ MAX_REASON_CHARS = 200
 UNAVAILABLE = "unavailable"
 # For metrics, which must not have a label for each message.
 REASON_KINDS = (
-    *("raised", "returned", "outside", "paused", "overloaded", "quarantined", "crashed"),
+    *("raised", "returned", "outside", "adds", "paused", "overloaded", "quarantined", "crashed"),
     UNAVAILABLE,
 )
 
 Predict = Callable[[NDArray[np.float64]], Any]
-# One call: float64[M] for float64[M, F], or what was wrong with the call as a whole.
+# One call: float64[M] (or [M, K]) for float64[M, F], or what was wrong with the call as a whole.
 Ask = Callable[[NDArray[np.float64]], NDArray[np.float64] | str]
 
 
@@ -40,7 +41,7 @@ class Scores:
     """The answers to one micro-batch.
 
     Attributes:
-        values: float64[N]; NaN where refused.
+        values: float64[N], or float64[N, K] of several columns; NaN where refused.
         refusals: why, by row.
     """
 
@@ -53,6 +54,7 @@ def score(
     matrix: NDArray[np.float64],
     minimum: float | None = None,
     maximum: float | None = None,
+    columns: int = 1,
 ) -> Scores:
     """Ask a model, and judge what it says.
 
@@ -61,25 +63,48 @@ def score(
         matrix: float64[N, F].
         minimum: the least score that counts; None is no limit.
         maximum: the greatest.
+        columns: how many numbers an answer has; several are probabilities that add up to 1.
     """
-    values, refusals = _resolved(ask, matrix)
-    for row in np.flatnonzero(~np.isfinite(values)).tolist():
-        refusals.setdefault(row, f"returned {_spelled(values[row])}")
+    values, refusals = _resolved(ask, matrix, columns)
+    low = -np.inf if minimum is None else minimum
+    high = np.inf if maximum is None else maximum
+    for row, value in _first_in_rows(values, ~np.isfinite(values)):
+        refusals.setdefault(row, f"returned {_spelled(value)}")
     if minimum is not None or maximum is not None:
-        low = -np.inf if minimum is None else minimum
-        high = np.inf if maximum is None else maximum
         with np.errstate(invalid="ignore"):
             outside = (values < low) | (values > high)
-        for row in np.flatnonzero(outside).tolist():
-            refusals.setdefault(row, f"{values[row]:g} outside [{low:g}, {high:g}]")
+        for row, value in _first_in_rows(values, outside):
+            refusals.setdefault(row, f"{value:g} outside [{low:g}, {high:g}]")
+    if columns > 1:
+        sums = values.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            uneven = np.abs(sums - 1.0) > SHARES_TOLERANCE
+        for row in np.flatnonzero(uneven).tolist():
+            refusals.setdefault(row, f"adds up to {sums[row]:g} instead of 1")
     if refusals:
         values[list(refusals)] = np.nan
     return Scores(values, refusals)
 
 
-def refused(rows: int, reason: str) -> Scores:
+def _first_in_rows(
+    values: NDArray[np.float64], marked: NDArray[np.bool_]
+) -> Iterator[tuple[int, float]]:
+    """Each row with something marked, and the first value that is."""
+    if values.ndim == 1:
+        for row in np.flatnonzero(marked).tolist():
+            yield row, float(values[row])
+    else:
+        for row in np.flatnonzero(marked.any(axis=1)).tolist():
+            yield row, float(values[row][marked[row]][0])
+
+
+def refused(rows: int, reason: str, columns: int = 1) -> Scores:
     """The answers of a model that was not asked."""
-    return Scores(np.full(rows, np.nan), dict.fromkeys(range(rows), reason))
+    return Scores(_nothing(rows, columns), dict.fromkeys(range(rows), reason))
+
+
+def _nothing(rows: int, columns: int) -> NDArray[np.float64]:
+    return np.full(rows if columns == 1 else (rows, columns), np.nan)
 
 
 def kind_of(reason: str) -> str:
@@ -94,9 +119,11 @@ def kind_of(reason: str) -> str:
     )
 
 
-def _resolved(ask: Ask, matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], dict[int, str]]:
-    """float64[N] of what the model said, and the rows for which it said nothing usable."""
-    values = np.full(len(matrix), np.nan)
+def _resolved(
+    ask: Ask, matrix: NDArray[np.float64], columns: int
+) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """What the model said, as in `Scores`, and the rows for which it said nothing usable."""
+    values = _nothing(len(matrix), columns)
     refusals: dict[int, str] = {}
     # Breadth first: where the bound ends the search, the halves left over are the smallest.
     open_ranges = deque([(0, len(matrix))] if len(matrix) else [])
@@ -119,14 +146,16 @@ def _resolved(ask: Ask, matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64
     return values, refusals
 
 
-def called(predict: Predict, rows: NDArray[np.float64]) -> NDArray[np.float64] | str:
-    """One number per row, or what was wrong with the call as a whole.
+def called(
+    predict: Predict, rows: NDArray[np.float64], columns: int = 1
+) -> NDArray[np.float64] | str:
+    """One number per row, or several `columns`, or what was wrong with the call as a whole.
 
     Whatever foreign code raises is its refusal, an exit and an interrupt too: on a model's thread
     they come from the model.
     """
     try:
-        return _numbers(np.asarray(predict(rows)), len(rows))
+        return _numbers(np.asarray(predict(rows)), len(rows), columns)
     except UnavailableError as error:
         return f"{UNAVAILABLE}: {error}"[:MAX_REASON_CHARS]
     except BaseException as error:  # noqa: BLE001 -- see above
@@ -135,13 +164,14 @@ def called(predict: Predict, rows: NDArray[np.float64]) -> NDArray[np.float64] |
         )
 
 
-def _numbers(answer: NDArray[Any], count: int) -> NDArray[np.float64] | str:
+def _numbers(answer: NDArray[Any], count: int, columns: int) -> NDArray[np.float64] | str:
     if answer.dtype.kind not in "fiubO":
         return f"returned {answer.dtype} instead of numbers"[:MAX_REASON_CHARS]
-    if answer.shape == (count, 1):
+    if columns == 1 and answer.shape == (count, 1):
         answer = answer[:, 0]
-    if answer.ndim != 1:
-        return f"returned shape {answer.shape} for {count} rows"
+    if answer.ndim != (1 if columns == 1 else 2) or (columns > 1 and answer.shape[1] != columns):
+        of = "" if columns == 1 else f" of {columns} classes"
+        return f"returned shape {answer.shape} for {count} rows{of}"
     if len(answer) != count:
         return f"returned {len(answer)} scores for {count} rows"
     try:

@@ -188,12 +188,11 @@ def released(past: Past, heard: int) -> Past:
 
 def spans_of(batch: MicroBatch) -> tuple[Span, ...]:
     """Which events a batch holds."""
-    found: dict[tuple[str, int], tuple[int, int]] = {}
-    for part in batch.parts:
-        place = part.topic, part.partition
-        first, _ = found.get(place, (part.offsets[0], 0))
-        found[place] = int(first), int(part.offsets[-1])
-    return tuple(Span(*place, *ends) for place, ends in found.items())
+    return tuple(
+        Span(parts[0].topic, parts[0].partition, int(parts[0].offsets[0]), int(last.offsets[-1]))
+        for parts, _ in batch.by_place()
+        for last in parts[-1:]
+    )
 
 
 def suspected(spans: tuple[Span, ...], batch: MicroBatch) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ multi-class, whose answers are rows of probabilities.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,7 @@ class Strategy(Protocol):
         ...
 
 
+@runtime_checkable
 class UsesFeatures(Protocol):
     """A strategy that looks at the events themselves, too."""
 

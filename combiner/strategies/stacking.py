@@ -10,6 +10,7 @@ both are linear in what is present, so any subset is one intercept and one weigh
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
@@ -19,13 +20,28 @@ from combiner.strategies.protocol import ANY_TASK, Bools, Floats, Ingredients, S
 from registry.manifest import Stacking, Task
 from streams.errors import ConfigurationError
 
-# What stands in an absent cell before its weight of 0, what a meta-model takes from an answer,
-# what it makes of the sum, and on which scale that is.
-_Link = tuple[float, Callable[[Floats], Floats], Callable[[Floats], Floats], Scale]
-LINKS: dict[Task, _Link] = {
-    "binary": (0.5, logit, sigmoid, "log_odds"),
-    "multiclass": (1.0, logs, softmax, "log"),
-    "regression": (0.0, np.array, np.array, "score"),
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a meta-model's sums have to do with answers.
+
+    Attributes:
+        inputs: from answers to what a meta-model takes, any shape.
+        answers: from its float64[N, K] sums to answers.
+        absent: what stands in an absent cell, before its weight of 0.
+        scale: on which the sums are.
+    """
+
+    inputs: Callable[[Floats], Floats]
+    answers: Callable[[Floats], Floats]
+    absent: float
+    scale: Scale
+
+
+LINKS: dict[Task, Link] = {
+    "binary": Link(logit, sigmoid, 0.5, "log_odds"),
+    "multiclass": Link(logs, softmax, 1.0, "log"),
+    "regression": Link(np.array, np.array, 0.0, "score"),
 }
 
 
@@ -50,7 +66,8 @@ class Stacked:
     ) -> None:
         assert len(columns) == len(fit.members)
         self.threshold = threshold
-        self._absent, self._from_answers, self._to_answers, self.scale = LINKS[task]
+        self._link = LINKS[task]
+        self.scale: Scale = self._link.scale
         self._fit = fit
         self._columns = np.array(columns, dtype=np.int64)
         self._bits = 2 ** np.arange(len(columns), dtype=np.int64)
@@ -70,7 +87,7 @@ class Stacked:
     def combine(self, answers: Floats, present: Bools, weights: Floats | None = None) -> Floats:
         """float64[N, K]: probabilities, or values."""
         terms, intercepts, known = self._terms(answers, present)
-        combined = self._to_answers(terms.sum(axis=1) + intercepts)
+        combined = self._link.answers(terms.sum(axis=1) + intercepts)
         if not known.all():
             others = ~known
             alike = np.ones(present.shape[1])
@@ -92,7 +109,7 @@ class Stacked:
     def _terms(self, answers: Floats, present: Bools) -> tuple[Floats, Floats, Bools]:
         """float64[N, S, K] weighted inputs, float64[N, K] intercepts, bool[N] any member there."""
         here = present[:, self._columns]
-        inputs = self._from_answers(filled(answers[:, self._columns], here, self._absent))
+        inputs = self._link.inputs(filled(answers[:, self._columns], here, self._link.absent))
         masks, subset = np.unique(here @ self._bits, return_inverse=True)
         found = [self._subset(mask) for mask in masks.tolist() or [0]]
         intercepts = np.stack([intercept for intercept, _, _ in found])[subset]
@@ -170,8 +187,3 @@ def columns_of(fit: Stacking, ingredients: Ingredients, name: str) -> list[int]:
             "or `reserve = true` for it",
         )
     return [models.index(member) for member in fit.members]
-
-
-def StackedLogistic(fit: Stacking, columns: list[int], threshold: float = 0.5) -> Stacked:  # noqa: N802
-    """The binary one, under its former name."""
-    return Stacked(fit, columns, "binary", threshold)

@@ -22,6 +22,7 @@ class Summing:
     name = "sum"
     minimum: float | None = 0.0
     maximum: float | None = 10.0
+    columns = 1
 
     def __init__(self, version: str = "1") -> None:
         self.version = version
@@ -196,3 +197,34 @@ def test_a_model_that_raises_is_heard_and_may_try_again() -> None:
         cached.predict(np.array([[1.0]]))
     model.answer = [0.5]
     assert cached.predict(np.array([[1.0]])).tolist() == [0.5]
+
+
+class Sharing(Summing):
+    """Three numbers a row, one of which may be none."""
+
+    columns = 3
+
+    def predict(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        self.asked.append(matrix.copy())
+        return np.column_stack([matrix[:, 0], 2 * matrix[:, 0], 1 / (matrix[:, 0] - 9)])
+
+
+def test_rows_of_several_numbers_are_remembered_as_a_whole() -> None:
+    model = Sharing()
+    cached = CachedModel(model, memory(), ttl_s=60)
+    matrix = np.array([[1.0], [2.0], [1.0]])
+    first = cached.predict(matrix)
+    assert first.shape == (3, 3)
+    assert np.array_equal(cached.predict(matrix), first)
+    assert model.rows_computed == 2
+    with np.errstate(divide="ignore"):
+        cached.predict(np.array([[9.0]]))
+        cached.predict(np.array([[9.0]]))
+    assert model.rows_computed == 4  # what is not finite is not stored
+    assert cached.predict(np.empty((0, 1))).shape == (0, 3)
+
+
+def test_what_was_stored_with_another_number_of_columns_is_computed_again() -> None:
+    store = memory()
+    CachedModel(Summing(), store, ttl_s=60).predict(np.array([[1.0]]))
+    assert CachedModel(Sharing(), store, ttl_s=60).predict(np.array([[1.0]])).shape == (1, 3)

@@ -39,7 +39,7 @@ def settled(
     return Settled(
         np.arange(len(rows)),
         np.arange(FIRST_OFFSET, FIRST_OFFSET + len(rows)),
-        scores,
+        scores[:, :, None],
         states,
         np.zeros(len(rows), dtype=np.int64),
         scoreable,
@@ -107,7 +107,7 @@ def decider(
     """Models are called `a`, `b`, `c` …"""
     given = np.array(weights, dtype=np.float64)
     return Decider(
-        DecisionConfig(given, prior, threshold, 60_000, explain),
+        DecisionConfig(given, (prior,), threshold, 60_000, explain),
         Ladder(
             np.array(reserves if reserves is not None else [False] * len(weights)),
             frozenset(rungs),

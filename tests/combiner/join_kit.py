@@ -449,7 +449,7 @@ def _compare_settled(settled: Settled, rows: list[Row]) -> None:
     for place, row in enumerate(rows):
         for member, (state, score) in enumerate(row.cells):
             if state == ANSWERED:
-                assert settled.scores[place, member] == score
+                assert settled.scores[place, member, 0] == score
     assert settled.reasons == {
         (place, member): why
         for place, row in enumerate(rows)

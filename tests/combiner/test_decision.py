@@ -19,7 +19,7 @@ ENTITIES = ["x", "y", "z", "w"]
 
 def test_a_full_row_is_the_strategy_over_all_members() -> None:
     decisions = decider([1, 3]).decide(settled(("AA", (0.25, 0.75))), ["x"], NOW_MS)
-    assert decisions.scores.tolist() == [0.625]
+    assert decisions.scores[:, 0].tolist() == [0.625]
     assert decisions.labels.tolist() == [1]
     assert decisions.rungs.tolist() == [RUNGS.index("none")]
     assert decisions.used.tolist() == [[True, True]]
@@ -29,14 +29,14 @@ def test_a_full_row_is_the_strategy_over_all_members() -> None:
 
 def test_the_threshold_itself_is_a_yes() -> None:
     decisions = decider([1, 1]).decide(settled(("AA", (0.25, 0.75))), ["x"], NOW_MS)
-    assert (decisions.scores[0], decisions.labels[0]) == (0.5, 1)
+    assert (decisions.scores[0, 0], decisions.labels[0]) == (0.5, 1)
 
 
 def test_a_partial_row_is_the_strategy_over_who_is_there() -> None:
     decisions = decider([1, 3]).decide(
         settled((".A", (0, 0.6)), ("AR", (0.2, 0))), ENTITIES[:2], NOW_MS
     )
-    assert decisions.scores.tolist() == pytest.approx([0.6, 0.2])
+    assert decisions.scores[:, 0].tolist() == pytest.approx([0.6, 0.2])
     assert decisions.labels.tolist() == [1, 0]
     assert decisions.rungs.tolist() == [RUNGS.index("partial")] * 2
 
@@ -46,8 +46,8 @@ def test_members_are_calibrated_before_they_are_combined() -> None:
     decisions = decider([1, 1], calibrations={"b": upside}).decide(
         settled(("AA", (0.2, 0.5))), ["x"], NOW_MS
     )
-    assert decisions.calibrated.tolist() == [pytest.approx([0.2, 0.6])]
-    assert decisions.scores.tolist() == pytest.approx([0.4])
+    assert decisions.calibrated[:, :, 0].tolist() == [pytest.approx([0.2, 0.6])]
+    assert decisions.scores[:, 0].tolist() == pytest.approx([0.4])
 
 
 def test_stacking_gets_the_raw_answers_and_shows_the_calibrated_ones() -> None:
@@ -57,10 +57,10 @@ def test_stacking_gets_the_raw_answers_and_shows_the_calibrated_ones() -> None:
         [1], strategy=Stacked(fit, [0]), calibrations={"a": low}, explain=True
     ).decide(settled(("A", (0.9,))), ["x"], NOW_MS)
     log_odds = 0.25 + 1.5 * float(logit(np.array(0.9)))
-    assert decisions.scores[0] == pytest.approx(1 / (1 + np.exp(-log_odds)))
-    assert decisions.calibrated[0, 0] == pytest.approx(0.09)
+    assert decisions.scores[0, 0] == pytest.approx(1 / (1 + np.exp(-log_odds)))
+    assert decisions.calibrated[0, 0, 0] == pytest.approx(0.09)
     assert decisions.contributions is not None
-    assert decisions.contributions[0, 0] == pytest.approx(log_odds - 0.25)
+    assert decisions.contributions[0, 0, 0] == pytest.approx(log_odds - 0.25)
 
 
 def test_the_label_follows_the_strategys_own_threshold() -> None:
@@ -68,7 +68,7 @@ def test_the_label_follows_the_strategys_own_threshold() -> None:
     decisions = decider([1, 1, 1], strategy=vote, threshold=0.9).decide(
         settled(("AAA", (0.95, 0.99, 0.1)), ("AAA", (0.8, 0.8, 0.8))), ENTITIES[:2], NOW_MS
     )
-    assert decisions.scores.tolist() == pytest.approx([2 / 3, 0.0])
+    assert decisions.scores[:, 0].tolist() == pytest.approx([2 / 3, 0.0])
     assert decisions.labels.tolist() == [1, 0], "two of three say yes, though 2/3 < 0.9"
 
 
@@ -79,7 +79,7 @@ def test_the_reserve_answers_where_too_few_members_do() -> None:
         NOW_MS,
     )
     assert [RUNGS[rung] for rung in decisions.rungs] == ["reserve", "none", "none"]
-    assert decisions.scores.tolist() == pytest.approx([0.3, 0.8, 0.2])
+    assert decisions.scores[:, 0].tolist() == pytest.approx([0.3, 0.8, 0.2])
     assert decisions.used.tolist() == [
         [False, False, True], [True, True, False], [True, True, False],
     ]  # fmt: skip
@@ -95,7 +95,7 @@ def test_a_row_without_answers_gets_the_last_score_of_its_entity() -> None:
     )
     assert memory.asked == [["y", "z"]], "only those are asked for that need it, in one batch"
     assert [RUNGS[rung] for rung in decisions.rungs] == ["partial", "cached", "prior"]
-    assert decisions.scores.tolist() == pytest.approx([0.2, 0.8, 0.1])
+    assert decisions.scores[:, 0].tolist() == pytest.approx([0.2, 0.8, 0.1])
     assert decisions.labels.tolist() == [0, 1, 0]
     assert decisions.cached_at_ms == {1: NOW_MS - 1500}
     assert not decisions.used[1:].any()
@@ -119,7 +119,7 @@ def test_a_cached_score_from_the_future_is_fresh() -> None:
 def test_the_cached_label_is_the_one_it_was_given_then() -> None:
     memory = Memory({"x": latest(0.55, 0, age_ms=0)})
     decisions = decider([1], memory=memory).decide(settled((".", (0,))), ["x"], NOW_MS)
-    assert (decisions.scores[0], decisions.labels[0]) == (0.55, 0)
+    assert (decisions.scores[0, 0], decisions.labels[0]) == (0.55, 0)
 
 
 def test_nobody_is_asked_when_the_cache_is_no_rung() -> None:
@@ -142,7 +142,7 @@ def test_nobody_is_asked_about_an_event_that_cannot_be_scored() -> None:
 @pytest.mark.parametrize(("prior", "label"), [(0.49, 0), (0.5, 1)])
 def test_the_prior_has_a_label_too(prior: float, label: int) -> None:
     decisions = decider([1], prior=prior).decide(settled((".", (0,))), ["x"], NOW_MS)
-    assert (decisions.scores[0], decisions.labels[0]) == (prior, label)
+    assert (decisions.scores[0, 0], decisions.labels[0]) == (prior, label)
 
 
 # -- confidence ------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_contributions_add_up_and_are_nothing_on_the_low_rungs() -> None:
         settled(("AA", (0.2, 0.6)), ("..", (0, 0)), (".A", (0, 0.6))), ENTITIES[:3], NOW_MS
     )
     assert decisions.contributions is not None
-    assert decisions.contributions.tolist() == [
+    assert decisions.contributions[:, :, 0].tolist() == [
         pytest.approx([0.05, 0.45]), [0.0, 0.0], pytest.approx([0.0, 0.6]),
     ]  # fmt: skip
 

@@ -85,7 +85,7 @@ class LastAnswerHolds(DeadlineJoin):
         self, member: int, rows: slice | Ints, cells: Cells, now_ns: int, answers: Answers
     ) -> None:
         super()._fill(member, rows, cells, now_ns, answers)
-        self._rows.scores[member, rows] = cells.scores
+        self._rows.scores[member, 0, rows] = cells.scores
 
 
 class HoldsNothing(EarlyAnswers):
@@ -215,7 +215,7 @@ def test_a_repeated_answer_is_a_duplicate_and_changes_nothing() -> None:
     join.add_answers(1, answers(0.5, 10))
     settled = join.settle()
     assert settled is not None
-    assert settled.scores.tolist() == [[0.25, 0.5]]
+    assert settled.scores[:, :, 0].tolist() == [[0.25, 0.5]]
 
 
 def test_of_two_answers_to_one_event_in_one_frame_the_first_holds() -> None:
@@ -225,7 +225,7 @@ def test_of_two_answers_to_one_event_in_one_frame_the_first_holds() -> None:
     assert (found.filled, found.duplicate) == (2, 1)
     settled = join.settle()
     assert settled is not None
-    assert settled.scores.tolist() == [[0.2], [0.1]]
+    assert settled.scores[:, :, 0].tolist() == [[0.2], [0.1]]
 
 
 def test_a_refusal_is_an_answer_that_nobody_waits_for_any_more() -> None:
@@ -541,7 +541,7 @@ def test_a_frame_may_be_partly_early() -> None:
     join.add_events(good(11))
     settled = join.settle()
     assert settled is not None
-    assert settled.scores[0].tolist() == [0.25]
+    assert settled.scores[0, :, 0].tolist() == [0.25]
     assert settled.reasons == {(1, 0): "late bloomer"}
 
 
@@ -557,7 +557,7 @@ def test_of_early_answers_to_one_event_the_first_holds(
         join.add_events(events)
     settled = join.settle()
     assert settled is not None
-    assert settled.scores[-1].tolist() == [0.1]
+    assert settled.scores[-1, :, 0].tolist() == [0.1]
 
 
 def test_early_answers_for_offsets_without_an_event_go_when_the_offset_has_passed() -> None:
@@ -678,3 +678,25 @@ def test_impossible_limits_are_refused(
 ) -> None:
     with pytest.raises(AssertionError):
         JoinConfig(members, deadline_ns, stall_ns, limit_ns)
+
+
+def test_answers_of_several_classes_stay_whole() -> None:
+    config = JoinConfig(2, 100, 1000, 10_000, columns=3, initial_rows=2)
+    join = DeadlineJoin(config, np.ones(2, dtype=np.bool_))
+    offsets = np.arange(6)
+    answers = np.random.default_rng(1).dirichlet(np.ones(3), (2, 6))
+    answers[1, 4] = np.nan
+    early = np.array([5])
+    join.add_answers(0, Cells(early, answers[0, early], 1), 0)
+    join.add_events(offsets, np.ones(6, dtype=np.bool_), 0, 0)
+    scattered = np.array([4, 0, 2])
+    join.add_answers(0, Cells(np.arange(5), answers[0, :5], 2), 0)
+    join.add_answers(1, Cells(scattered, answers[1, scattered], 3, {0: "too old"}), 0)
+    rest = np.array([1, 3, 5, 0])
+    found = join.add_answers(1, Cells(rest, answers[1, rest], 4), 0)
+    assert (found.filled, found.duplicate) == (3, 1)
+    settled = join.settle(0)
+    assert settled is not None
+    np.testing.assert_array_equal(settled.scores, answers.transpose(1, 0, 2))
+    assert settled.states.tolist() == [[1, 2 if row == 4 else 1] for row in range(6)]
+    assert settled.reasons == {(4, 1): "too old"}

@@ -1,6 +1,7 @@
 """What every strategy promises, for every task that it is defined for, whoever is present."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from combiner.strategies.arithmetic import logit, logs, sigmoid, softmax
 from combiner.strategies.protocol import Bools, Floats, Strategy
 from registry.manifest import Task
 from streams.errors import ConfigurationError
+from streams.settings import StrategyName
 from tests.combiner.strategy_kit import (
     CASES,
     COLUMNS,
@@ -49,6 +51,7 @@ def batches(draw: st.DrawFn, task: Task) -> tuple[Floats, Bools]:
 
 def test_there_are_sixteen_strategies_and_all_can_be_configured() -> None:
     assert len(catalogue()) == 16
+    assert set(catalogue()) == set(get_args(StrategyName))
     assert len(CASES) == 16 * 3 - len(CLASSIFICATION_ONLY)
 
 

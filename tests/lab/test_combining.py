@@ -4,19 +4,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import nnls
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, mean_squared_error
 
 from combiner.strategies.arithmetic import logit
 from combiner.strategies.stacking import Stacked
+from combiner.strategies.stacking_with_features import meta_inputs
 from lab.combining import (
     MAX_KNOTS,
     STACKING_C,
+    fit_blending,
     fit_calibration,
     fit_stacking,
     masks,
+    meta_inputs_of,
+    qualities,
     quantiles,
 )
+from streams.features import Feature, FeatureSchema
 
 RANDOM = np.random.default_rng(0)
 TRUTH = (RANDOM.random(3000) < 0.3).astype(np.int64)
@@ -30,11 +37,12 @@ def made_up_scores(members: int) -> np.ndarray:
 def test_each_subset_is_fitted_as_scikit_learn_fits_it() -> None:
     scores = made_up_scores(3)
     scores[:3] = [[0.0, 1.0, 0.5]] * 3
-    stacking = fit_stacking(["a", "b", "c"], scores, TRUTH)
+    stacking = fit_stacking(["a", "b", "c"], scores[:, :, None], TRUTH)
     assert sorted(stacking.fits) == ["001", "010", "011", "100", "101", "110", "111"]
     clipped = np.clip(scores, 1e-6, 1 - 1e-6)
     logits = np.log(clipped / (1 - clipped))
-    for mask, fit in stacking.fits.items():
+    for mask in stacking.fits:
+        [fit] = stacking.fits_of(mask)
         present = [digit == "1" for digit in mask]
         model = LogisticRegression(C=STACKING_C, tol=1e-10, max_iter=10_000)
         model.fit(logits[:, present], TRUTH)
@@ -46,7 +54,7 @@ def test_each_subset_is_fitted_as_scikit_learn_fits_it() -> None:
 
 def test_the_live_strategy_computes_what_was_fitted() -> None:
     scores = made_up_scores(3)
-    stacking = fit_stacking(["a", "b", "c"], scores, TRUTH)
+    stacking = fit_stacking(["a", "b", "c"], scores[:, :, None], TRUTH)
     model = LogisticRegression(C=STACKING_C, solver="newton-cholesky", tol=1e-8)
     model.fit(logit(scores[:, [0, 2]]), TRUTH)
     present = np.tile([True, False, True], (len(scores), 1))
@@ -58,7 +66,7 @@ def test_the_live_strategy_computes_what_was_fitted() -> None:
 
 
 def test_one_member_is_an_ensemble_too() -> None:
-    stacking = fit_stacking(["a"], made_up_scores(1), TRUTH)
+    stacking = fit_stacking(["a"], made_up_scores(1)[:, :, None], TRUTH)
     assert list(stacking.fits) == ["1"]
     assert len(stacking.covariance) == 1
 
@@ -101,5 +109,79 @@ def test_a_constant_score_is_calibrated_to_the_share_of_ones() -> None:
 
 
 def test_quantiles_are_those_of_the_scores() -> None:
-    found = quantiles(np.linspace(0.2, 0.6, 1001))
+    found = quantiles(np.linspace(0.2, 0.6, 1001)[:, None])
     np.testing.assert_allclose(found, np.linspace(0.2, 0.6, 101))
+
+
+def test_quantiles_of_several_classes_are_rows() -> None:
+    answers = np.random.default_rng(1).dirichlet(np.ones(3), 500)
+    found = np.array(quantiles(answers))
+    assert found.shape == (3, 101)
+    np.testing.assert_allclose(found[1], np.quantile(answers[:, 1], np.linspace(0, 1, 101)))
+
+
+def test_blending_weights_are_the_best_of_all_mixtures() -> None:
+    """Two members, so every mixture can be looked at."""
+    scores = made_up_scores(2)
+    scores[:, 1] = 0.6 * scores[:, 1] + 0.2
+    weights = fit_blending(scores[:, :, None], TRUTH)
+    assert weights.sum() == pytest.approx(1.0)
+    shares = np.linspace(0, 1, 2001)
+    mixed = scores[:, :1] * shares + scores[:, 1:] * (1 - shares)
+    losses = -np.where(TRUTH[:, None] == 1, np.log(mixed), np.log(1 - mixed)).mean(axis=0)
+    assert weights[0] == pytest.approx(shares[losses.argmin()], abs=1e-3)
+
+
+def test_blending_weights_of_amounts_are_the_constrained_least_squares() -> None:
+    rng = np.random.default_rng(4)
+    truth = rng.normal(1e6, 3e5, 500)
+    answers = truth[:, None] + rng.normal(0, [1e5, 2e5, 8e5], (500, 3)) + [0, 0, 5e5]
+    weights = fit_blending(answers[:, :, None], truth, "regression")
+    # The last weight is one minus the others, and least squares does the rest.
+    design, goal = answers[:, :2] - answers[:, 2:], truth - answers[:, 2]
+    free, _ = nnls(design, goal)
+    assert free.sum() <= 1  # so the constraint that was left out holds
+    np.testing.assert_allclose(weights[:2], free, rtol=0, atol=1e-4)
+
+
+def test_a_member_that_is_right_gets_all_the_weight() -> None:
+    rng = np.random.default_rng(4)
+    truth = rng.integers(0, 3, 300)
+    right = np.eye(3)[truth] * 0.9 + 0.1 / 3
+    answers = np.stack([right, rng.dirichlet(np.ones(3), 300)], axis=1)
+    assert fit_blending(answers, truth, "multiclass").tolist() == [1.0, 0.0]
+
+
+def test_quality_is_minus_scikit_learns_loss() -> None:
+    rng = np.random.default_rng(4)
+    classes, shares = rng.integers(0, 3, 300), rng.dirichlet(np.ones(3), (300, 2))
+    found = qualities(shares, classes, "multiclass")
+    assert found == pytest.approx([-log_loss(classes, shares[:, m]) for m in range(2)])
+    scores = made_up_scores(2)
+    found = qualities(scores[:, :, None], TRUTH)
+    assert found == pytest.approx([-log_loss(TRUTH, scores[:, m]) for m in range(2)])
+    amounts = rng.normal(size=(300, 2))
+    found = qualities(amounts[:, :, None], amounts.mean(axis=1), "regression")
+    assert found == pytest.approx(
+        [-mean_squared_error(amounts.mean(axis=1), amounts[:, m]) for m in range(2)]
+    )
+
+
+def test_a_meta_model_takes_numbers_and_few_categories() -> None:
+    schema = FeatureSchema(
+        (
+            Feature("amount"),
+            Feature("empty", required=False),
+            Feature("always"),
+            Feature("kind", "category", ("a", "b"), required=False),
+            Feature("town", "category", tuple(f"t{i:02}" for i in range(21))),
+        )
+    )
+    matrix = np.array([[1.0, 3.0, 5.0], [np.nan] * 3, [7.0] * 3, [0, 1, np.nan], [4, 9, 20]]).T
+    inputs = meta_inputs_of(schema, matrix)
+    assert [(each.feature, each.code) for each in inputs] == [(0, None), (3, 0), (3, 1)]
+    found = meta_inputs(inputs, matrix)
+    spread = np.sqrt(8 / 3)
+    np.testing.assert_allclose(found[:, 0], [-2 / spread, 0, 2 / spread])
+    np.testing.assert_allclose(found[:, 1], [1, -1, 0])
+    np.testing.assert_allclose(found[:, 2], [-1, 1, 0])

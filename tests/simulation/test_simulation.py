@@ -106,7 +106,7 @@ class LastAnswerHolds(DeadlineJoin):
     def _fill(self, member: int, rows: slice | Ints, cells, now_ns: int, answers: Answers) -> None:
         places = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
         taken = self._rows.states[member, places] != WAITING
-        self._rows.scores[member, places[taken]] = cells.scores[taken]
+        self._rows.scores[member, 0, places[taken]] = cells.scores[taken]
         super()._fill(member, rows, cells, now_ns, answers)
 
 

@@ -10,13 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
+from sklearn.linear_model import (
+    ElasticNet,
+    LinearRegression,
+    LogisticRegression,
+    Ridge,
+    RidgeClassifier,
+)
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, StandardScaler
 
 from lab.members import one_thread
 from streams.errors import BundleError
@@ -64,12 +77,57 @@ def test_another_version_of_scikit_learn_is_refused(monkeypatch) -> None:
         load(data)
 
 
-def test_only_binary_classifiers_are_taken() -> None:
-    three = LogisticRegression().fit(MATRIX, RANDOM.integers(0, 3, 300))
-    with pytest.raises(BundleError, match="LogisticRegression is no binary classifier"):
-        load(scikit_learn.save(three))
-    with pytest.raises(BundleError, match="StandardScaler is no binary classifier"):
+def test_only_models_are_taken() -> None:
+    with pytest.raises(BundleError, match="StandardScaler is neither a classifier with prob"):
         load(scikit_learn.save(StandardScaler().fit(MATRIX)))
+    with pytest.raises(BundleError, match="RidgeClassifier is neither a classifier with prob"):
+        load(scikit_learn.save(RidgeClassifier().fit(MATRIX, LABELS)))
+
+
+CLASSES = np.digitize(MATRIX[:, 0] + MATRIX[:, 3], [0.5, 2.0])
+AMOUNTS = 50.0 + 10.0 * MATRIX[:, 0] - MATRIX[:, 3] ** 2
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LogisticRegression(),
+        OneVsRestClassifier(LogisticRegression()),
+        MLPClassifier((5,), max_iter=5, random_state=0),
+        RandomForestClassifier(9, random_state=0),
+        ExtraTreesClassifier(9, random_state=0),
+        GaussianNB(),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_several_classes_are_as_many_columns(model) -> None:
+    with one_thread():
+        model.fit(MATRIX, CLASSES)
+    answers = load(scikit_learn.save(model)).predict(MATRIX)
+    assert answers.shape == (300, 3)
+    np.testing.assert_allclose(answers, model.predict_proba(MATRIX), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LinearRegression(),
+        Ridge(),
+        ElasticNet(),
+        MLPRegressor(hidden_layer_sizes=(5,), max_iter=5, random_state=0),
+        RandomForestRegressor(9, random_state=0),
+        ExtraTreesRegressor(9, random_state=0),
+        TransformedTargetRegressor(Ridge(), transformer=StandardScaler()),
+        TransformedTargetRegressor(Ridge(), transformer=MinMaxScaler()),
+    ],
+    ids=str,
+)
+def test_a_regressor_gives_its_values(model) -> None:
+    with one_thread():
+        model.fit(MATRIX, AMOUNTS)
+    answers = load(scikit_learn.save(model)).predict(MATRIX)
+    assert answers.shape == (300,)
+    np.testing.assert_allclose(answers, model.predict(MATRIX), rtol=1e-12)
 
 
 def test_the_file_says_nothing_about_memory_or_time() -> None:

@@ -1,5 +1,6 @@
 """Models from settings: found, unchanged, answering as trained, or refused by name."""
 
+import math
 import importlib
 import json
 import subprocess
@@ -55,14 +56,14 @@ def double(matrix: np.ndarray) -> np.ndarray:
 
 def test_models_come_in_the_order_of_the_settings(bundle: LoadedBundle) -> None:
     wanted = [
-        settings("xgboost", minimum=0.1, maximum=None),
+        settings("xgboost", minimum=0.1, maximum=math.inf),
         settings("mine", callable=f"{__name__}:double", version="7"),
         settings("theirs", external=True),
         settings("random_forest"),
     ]
     models = load_models(wanted, bundle)
     assert [model.name for model in models] == ["xgboost", "mine", "random_forest"]
-    assert (models[0].minimum, models[0].maximum) == (0.1, None)
+    assert (models[0].minimum, models[0].maximum) == (0.1, math.inf)
     entry = bundle.manifest.model("xgboost")
     assert entry is not None
     assert models[0].version == entry.version

@@ -12,8 +12,9 @@ from workers.protocol import UnavailableError
 from workers.scoring import MAX_CALLS, called, kind_of, refused
 
 
-def score(predict, rows, minimum=None, maximum=None):
-    return scoring.score(partial(called, predict), rows, minimum, maximum)
+def score(predict, rows, minimum=None, maximum=None, columns=1):
+    ask = partial(called, predict, columns=columns)
+    return scoring.score(ask, rows, minimum, maximum, columns)
 
 
 def matrix(rows: int) -> np.ndarray:
@@ -187,3 +188,49 @@ def test_what_has_nothing_to_do_with_the_rows_is_not_asked_again(rows: int, data
     assert all(kind_of(reason) == "unavailable" for reason in reasons)
     known = ~np.isnan(scores.values)
     np.testing.assert_array_equal(scores.values[known], good(matrix(rows))[known])
+
+
+THIRDS = [[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]]
+
+
+def test_several_classes_are_rows_of_probabilities():
+    scores = score(lambda rows: np.array(THIRDS, np.float32), matrix(2), 0.0, 1.0, 3)
+    assert scores.values.dtype == np.float64
+    np.testing.assert_allclose(scores.values, THIRDS, rtol=1e-6)
+    assert scores.refusals == {}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ([0.2, np.nan, 0.5], "returned NaN"),
+        ([0.2, np.inf, np.nan], "returned infinity"),
+        ([-0.1, 0.6, 0.5], "-0.1 outside [0, 1]"),
+        ([0.2, 0.3, 0.4], "adds up to 0.9 instead of 1"),
+        ([0.9, 0.8, 0.7], "adds up to 2.4 instead of 1"),
+    ],
+)
+def test_a_row_that_is_no_probabilities_is_refused_as_a_whole(row, reason):
+    scores = score(lambda rows: [THIRDS[0], row, THIRDS[1]], matrix(3), 0.0, 1.0, 3)
+    assert scores.refusals == {1: reason}
+    assert np.isnan(scores.values[1]).all()
+    assert scores.values[[0, 2]].tolist() == THIRDS
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ([0.5, 0.5], "returned shape (2,) for 2 rows of 3 classes"),
+        ([[0.5, 0.5]] * 2, "returned shape (2, 2) for 2 rows of 3 classes"),
+        ([[0.2, 0.3, 0.5]] * 4, "returned 4 scores for 2 rows"),
+    ],
+)
+def test_another_number_of_classes_is_refused(answer, reason):
+    refusals = score(lambda rows: answer, matrix(2), 0.0, 1.0, 3).refusals
+    assert set(refusals) == {0, 1}
+    assert reason.split(" for ")[0].split(" scores")[0] in refusals[0]
+
+
+def test_a_model_of_classes_that_was_not_asked_refuses_rows_of_classes():
+    assert refused(2, "paused", 3).values.shape == (2, 3)
+    assert kind_of("adds up to 0.9 instead of 1") == "adds"

@@ -21,6 +21,7 @@ def load(
     version: str,
     minimum: float | None,
     maximum: float | None,
+    columns: int = 1,
     threads: int = 1,  # noqa: ARG001 - how many threads it uses is the function's own business
 ) -> LoadedModel:
     """A model from the name of its function; the working directory is searched last.
@@ -49,4 +50,4 @@ def load(
         found = getattr(found, part)
     if not callable(found):
         raise ConfigurationError(place, f"{text!r} is a {type(found).__name__}, no function")
-    return LoadedModel(name, version, minimum, maximum, found)
+    return LoadedModel(name, version, minimum, maximum, found, columns)

@@ -23,6 +23,7 @@ def load(
     version: str,
     minimum: float | None,
     maximum: float | None,
+    columns: int = 1,
     threads: int = 1,
 ) -> LoadedModel:
     """A model from what `save` wrote.
@@ -44,4 +45,4 @@ def load(
     def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(booster.predict(matrix, num_threads=threads), dtype=np.float64)
 
-    return LoadedModel(name, version, minimum, maximum, score)
+    return LoadedModel(name, version, minimum, maximum, score, columns)

@@ -42,6 +42,7 @@ def load(
     version: str,
     minimum: float | None,
     maximum: float | None,
+    columns: int = 1,
     threads: int = 1,
 ) -> LoadedModel:
     """A model from the bytes of an `.onnx` file.
@@ -61,7 +62,7 @@ def load(
         values = _unzipped(answer) if is_map else np.asarray(answer, dtype=np.float64)
         return scores_of(values, len(rows))
 
-    return LoadedModel(name, version, minimum, maximum, score)
+    return LoadedModel(name, version, minimum, maximum, score, columns)
 
 
 def _session(data: bytes, threads: int) -> Any:

@@ -30,6 +30,7 @@ from streams.clock import SystemClock
 from streams.errors import BundleError, ConfigurationError
 from streams.instants import Clock
 from streams.settings import RemoteSettings
+from workers.adapters import nothing
 from workers.inference import Request, ResponseError, decode_scores, error_text, model_path
 from workers.protocol import UnavailableError
 
@@ -83,6 +84,7 @@ def load(
     version: str,
     minimum: float | None,
     maximum: float | None,
+    columns: int = 1,
     threads: int = 1,  # noqa: ARG001 - the threads are the server's
 ) -> "RemoteModel":
     """A model from what `save` wrote. The server need not be there.
@@ -95,7 +97,7 @@ def load(
         remote = Remote.model_validate_json(data)
     except ValidationError as error:
         raise BundleError(f"no description of a model server: {error.errors()[0]['msg']}") from None
-    model = RemoteModel(remote, name, version, minimum, maximum)
+    model = RemoteModel(remote, name, version, minimum, maximum, columns=columns)
     if problem := model.problem():
         # Other models of the process can score; and this one too, once its server is there.
         log.warning("model %s: %s; its rows are refused until the server answers", name, problem)
@@ -112,6 +114,7 @@ class RemoteModel:
         minimum: see `workers.protocol.Model`.
         maximum: likewise.
         clock: the time.
+        columns: see `workers.protocol.Model`.
 
     `close()` lets go of the connections; so does forgetting the model.
     """
@@ -124,8 +127,9 @@ class RemoteModel:
         minimum: float | None,
         maximum: float | None,
         clock: Clock | None = None,
+        columns: int = 1,
     ) -> None:
-        self.name, self.version = name, version
+        self.name, self.version, self.columns = name, version, columns
         self.minimum, self.maximum = minimum, maximum
         self._server = server = remote.server
         names = remote.features if server.layout == "columns" else (server.input,)
@@ -157,7 +161,7 @@ class RemoteModel:
             RequestError: it refuses these rows.
         """
         if not len(matrix):
-            return np.empty(0)
+            return nothing(self.columns)
         server = self._server
         size, longest_ms = server.max_rows, server.longest_ms(len(matrix))
         pieces = [matrix[begin : begin + size] for begin in range(0, len(matrix), size)]

@@ -41,7 +41,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def save(estimator: Any) -> bytes:
-    """The bytes of a fitted binary classifier; the same classifier gives the same bytes."""
+    """The bytes of a fitted classifier or regressor; the same one gives the same bytes."""
     import skops.io
 
     return _canonical(skops.io.dumps(estimator))
@@ -54,32 +54,32 @@ def load(
     version: str,
     minimum: float | None,
     maximum: float | None,
+    columns: int = 1,
     threads: int = 1,  # noqa: ARG001 - BLAS has one setting for the process, made by the loader
 ) -> LoadedModel:
     """A model from what `save` wrote.
 
     Raises:
         BundleError: the bytes are no skops file, hold a type that is not trusted, come from
-            another version of scikit-learn, or are no binary classifier.
+            another version of scikit-learn, or are neither a classifier with probabilities nor a
+            regressor.
     """
     score = _plain_score(data)
     if score is None:
         score = _score_of(_constructed(data))
-    return LoadedModel(name, version, minimum, maximum, score)
+    return LoadedModel(name, version, minimum, maximum, score, columns)
 
 
 def _plain_score(data: bytes) -> Score | None:
     """The score from the plain values of the file alone; None if that is not all there is to it."""
     try:
-        values = read_values(data)
-        classes = values.classes_ if not hasattr(values, "steps") else values.steps[-1][1].classes_
-        return _score_of(values, plain=True) if len(classes) == 2 else None
+        return _score_of(read_values(data), plain=True)
     except Exception:  # noqa: BLE001 -- scikit-learn itself says what is wrong, if anything is
         return None
 
 
 def _constructed(data: bytes) -> Any:
-    """The classifier in the file. Raises BundleError."""
+    """The model in the file. Raises BundleError."""
     import skops.io
     from sklearn.exceptions import InconsistentVersionWarning
 
@@ -97,9 +97,18 @@ def _constructed(data: bytes) -> Any:
         raise BundleError(f"no skops file: {type(error).__name__}: {error}") from error
     if strange:
         raise BundleError(f"holds a type that is not trusted: {', '.join(sorted(strange))}")
-    if len(getattr(estimator, "classes_", ())) != 2 or not hasattr(estimator, "predict_proba"):
-        raise BundleError(f"{type(estimator).__name__} is no binary classifier with probabilities")
+    if not _is_model(estimator):
+        raise BundleError(
+            f"{type(estimator).__name__} is neither a classifier with probabilities nor a regressor"
+        )
     return estimator
+
+
+def _is_model(estimator: Any) -> bool:
+    classes = getattr(estimator, "classes_", None)
+    if classes is None:
+        return hasattr(estimator, "predict") and not hasattr(estimator, "predict_proba")
+    return hasattr(estimator, "predict_proba") and len(classes) >= 2
 
 
 def _canonical(data: bytes) -> bytes:
@@ -136,10 +145,13 @@ def _canonical(data: bytes) -> bytes:
 
 
 def _score_of(estimator: Any, *, plain: bool = False) -> Score:
-    """The probability of the positive class, as cheaply as the estimator's steps allow.
+    """The answers, as cheaply as the estimator's steps allow.
+
+    Of two classes that is the probability of the second, of more a column for each; of a regressor
+    its values.
 
     Args:
-        estimator: a fitted classifier, or its plain values.
+        estimator: a fitted model, or its plain values.
         plain: there are only the values.
 
     Raises:
@@ -161,8 +173,11 @@ def _as_it_is(estimator: Any, matrix: Matrix) -> Matrix:
     import sklearn
 
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        answer: Matrix = estimator.predict_proba(matrix)[:, 1]
-    return answer
+        if not hasattr(estimator, "predict_proba"):
+            values: Matrix = estimator.predict(matrix)
+            return values
+        answer: Matrix = estimator.predict_proba(matrix)
+    return answer[:, 1] if answer.shape[1] == 2 else answer
 
 
 def _steps(estimator: Any) -> list[Any]:
@@ -238,9 +253,29 @@ def _expit(values: Matrix) -> Matrix:
     return np.reciprocal(values, out=values)
 
 
-def _logistic_regression(last: Any) -> Score:
+def _softmax(values: Matrix) -> Matrix:
+    """Probabilities of rows of logarithms that need a common constant, in place."""
+    values -= values.max(axis=1, keepdims=True)
+    np.exp(values, out=values)
+    values /= values.sum(axis=1, keepdims=True)
+    return values
+
+
+def _logistic_regression(last: Any) -> Score | None:
+    if len(last.classes_) > 2:
+        if last.solver == "liblinear":  # one model against the rest for each class
+            return None
+        slopes, intercepts = np.ascontiguousarray(last.coef_.T), last.intercept_
+        return lambda matrix: _softmax(matrix @ slopes + intercepts)
     weights, intercept = np.ascontiguousarray(last.coef_[0]), last.intercept_[0]
     return lambda matrix: _expit(matrix @ weights + intercept)
+
+
+def _linear_regression(last: Any) -> Score | None:
+    if np.ndim(last.coef_) != 1:
+        return None
+    weights, intercept = np.ascontiguousarray(last.coef_), last.intercept_
+    return lambda matrix: matrix @ weights + intercept
 
 
 def _neural_network(last: Any) -> Score | None:
@@ -250,23 +285,50 @@ def _neural_network(last: Any) -> Score | None:
         "logistic": _expit,
         "identity": lambda values: values,
     }
-    activation = activations.get(last.activation)
-    if activation is None or last.out_activation_ != "logistic":
+    outputs: dict[str, Callable[[Matrix], Matrix]] = {
+        "logistic": _expit,
+        "softmax": _softmax,
+        "identity": lambda values: values,
+    }
+    activation, output = activations.get(last.activation), outputs.get(last.out_activation_)
+    if activation is None or output is None:
         return None
     *hidden, (weights, intercept) = zip(last.coefs_, last.intercepts_, strict=True)
+    if last.out_activation_ != "softmax":
+        if last.n_outputs_ > 1:  # several labels, or several values, at once
+            return None
+        weights, intercept = weights[:, 0], intercept[0]
 
     def score(matrix: Matrix) -> Matrix:
         for inner_weights, inner_intercept in hidden:
             matrix = activation(matrix @ inner_weights + inner_intercept)
-        return _expit(matrix @ weights[:, 0] + intercept[0])
+        return output(matrix @ weights + intercept)
 
     return score
 
 
-def _forest(last: Any) -> Score:
-    """The mean over trees of the positive share in the leaf, as `predict_proba` computes it."""
+def _rescaled(last: Any) -> Score | None:
+    """A regressor whose target was scaled: its answers, scaled back."""
+    scaler, regressor = last.transformer_, last.regressor_
+    inner = _FINAL.get(type(regressor).__name__, _no_plain_form)(regressor)
+    if inner is None or type(scaler).__name__ != "StandardScaler":
+        return None
+    mean = scaler.mean_[0] if scaler.with_mean else 0.0
+    scale = scaler.scale_[0] if scaler.with_std else 1.0
+    return lambda matrix: inner(matrix) * scale + mean
+
+
+def _forest(last: Any) -> Score | None:
+    """The mean over trees of what stands in the leaf, as scikit-learn computes it.
+
+    That is the share of the second of two classes, the share of each of more, or a value.
+    """
+    outputs, columns = last.estimators_[0].tree_.value.shape[1:]
+    if outputs != 1:
+        return None
+    here: Any = slice(None) if columns > 2 else columns - 1
     trees = [
-        (tree.tree_.apply, np.ascontiguousarray(tree.tree_.value[:, 0, 1]))
+        (tree.tree_.apply, np.ascontiguousarray(tree.tree_.value[:, 0, here]))
         for tree in last.estimators_
     ]
 
@@ -274,9 +336,9 @@ def _forest(last: Any) -> Score:
         # Trees compare in float32; what is beyond its range compares as infinity does.
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(matrix, dtype=np.float32)
-        total = np.zeros(len(rows))
-        for leaf_of, positive_share in trees:
-            total += positive_share[leaf_of(rows)]
+        total = np.zeros((len(rows), *trees[0][1].shape[1:]))
+        for leaf_of, content in trees:
+            total += content[leaf_of(rows)]
         return total / len(trees)
 
     return score
@@ -292,7 +354,13 @@ _TRANSFORMS: dict[str, Callable[[Any], Step | None]] = {
 }
 _FINAL: dict[str, Callable[[Any], Score | None]] = {
     "ExtraTreesClassifier": _forest,
+    "ExtraTreesRegressor": _forest,
+    "LinearRegression": _linear_regression,
     "LogisticRegression": _logistic_regression,
     "MLPClassifier": _neural_network,
+    "MLPRegressor": _neural_network,
     "RandomForestClassifier": _forest,
+    "RandomForestRegressor": _forest,
+    "Ridge": _linear_regression,
+    "TransformedTargetRegressor": _rescaled,
 }

@@ -26,6 +26,7 @@ def load(
     version: str,
     minimum: float | None,
     maximum: float | None,
+    columns: int = 1,
     threads: int = 1,
 ) -> LoadedModel:
     """A model from what `save` wrote.
@@ -55,4 +56,4 @@ def load(
         answer = booster.inplace_predict(matrix, iteration_range=trees, validate_features=False)
         return np.asarray(answer, dtype=np.float64)
 
-    return LoadedModel(name, version, minimum, maximum, score)
+    return LoadedModel(name, version, minimum, maximum, score, columns)
