@@ -89,6 +89,8 @@ _REJECTED = frozenset(
 # A first answer that takes longer is none: the error is there before anybody has lost patience.
 ANSWER_TIMEOUT_S = 6.0
 _NO_REASON = "no reason was given; a firewall, or another security.protocol?"
+# How long after the brokers were away their absence explains what else is strange.
+_AFTERMATH_S = 30.0
 # How often, meanwhile, the client is asked what it has found out.
 _LOOK_S = 1.0
 
@@ -179,18 +181,28 @@ class Watch:
         self._what = what
         self._on_away = on_away
         self._failure: BrokerError | None = None
+        self._away_s = -_AFTERMATH_S
         self.latest = ""
 
     def on_error(self, error: KafkaError) -> None:
         """The client's `error_cb`; also for whatever else has no caller to raise to."""
         if error.fatal() or _is_fenced(error) or error.code() in _REJECTED:
-            self.fail(translated(error, self._what))
+            self.fail(self.explained(error, self._what))
         else:
             if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 -- the client's name
+                self._away_s = time.monotonic()
                 self._on_away()
             else:
                 self.latest = error.str()
             log.warning("%s: %s", self._what, error.str())
+
+    def explained(self, error: KafkaError, what: str) -> BrokerError:
+        """Our error for one of the client's, in the light of what happened before."""
+        problem = translated(error, what)
+        if isinstance(problem, FencedError) and time.monotonic() - self._away_s < _AFTERMATH_S:
+            # A join whose answer was lost leaves a member behind, which fences its own client.
+            return BrokerError(f"{what}: lost its place while no broker answered: {error.str()}")
+        return problem
 
     def fail(self, failure: BrokerError) -> None:
         """Remember the first failure."""

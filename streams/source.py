@@ -144,7 +144,7 @@ class Source:
             return False
         if not is_passing(error):
             # A topic that does not exist is the usual one, and named in the text.
-            raise translated(error, "cannot fetch")
+            raise self._watch.explained(error, "cannot fetch")
         if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 -- the client's own name
             log.warning("fetching: %s", error.str())
         return False

@@ -96,6 +96,19 @@ def test_a_watch_raises_what_does_not_pass():
         watch.check()
 
 
+def test_who_is_fenced_after_an_outage_has_not_met_another_process():
+    fenced = KafkaError(KafkaError.FENCED_INSTANCE_ID, "replaced")
+    away = []
+    watch = Watch("group g", on_away=lambda: away.append(1))
+    assert isinstance(watch.explained(fenced, "x"), FencedError)
+    watch.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 down"))
+    assert away == [1]
+    watch.on_error(fenced)
+    with pytest.raises(BrokerError, match="group g: lost its place while no broker answered"):
+        watch.check()
+    assert type(watch.explained(fenced, "x")) is BrokerError
+
+
 def test_faust_is_given_the_same_brokers():
     app = make_app("test", KafkaSettings(bootstrap_servers="a:1, b:2"))
     assert [str(url) for url in app.conf.broker] == ["kafka://a:1", "kafka://b:2"]
