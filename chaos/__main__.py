@@ -65,9 +65,11 @@ def storm(
 ) -> None:
     """Every kind of fault in random order; exit code 1 unless each event has one right outcome."""
     chosen = seed if seed >= 0 else random.SystemRandom().randrange(1_000_000)
-    began_s = time.monotonic()
+    began_s = 0.0
 
     def tell(name: str) -> None:
+        nonlocal began_s
+        began_s = began_s or time.monotonic()
         typer.echo(f"{time.monotonic() - began_s:6.1f} s  {name}", err=True)
 
     found = raise_storm(seconds, chosen, rate, tell)

@@ -1,6 +1,7 @@
 """Everything at once, with real processes: kills of every kind, and a short storm of all faults."""
 
 import signal
+from time import monotonic
 
 import pytest
 
@@ -14,6 +15,8 @@ from chaos.storm import raise_storm, rows_of
 from cli.restarts import RestartPolicy
 
 KILLS = 20
+# A process that does not work by then is killed at its start, which is a fault as well.
+LONG_ENOUGH_S = 2.0
 # Faster than processes may die in earnest.
 POLICY = RestartPolicy(first_delay_ns=50_000_000, longest_delay_ns=50_000_000, crashes=1000)
 
@@ -23,21 +26,22 @@ def test_each_kind_of_process_killed_again_and_again_under_load() -> None:
         stage.await_ready()
         with stage.load(500):
             stage.await_flow()
-            pids: dict[str, int] = {}
+            seen_s: dict[int | None, float] = {}
+            killed: set[int | None] = {None}
 
             def kills(role: str) -> int:
                 return sum(n.startswith(role) and code == -9 for n, code in stage.ended)
 
             def killed_enough() -> bool:
-                """One more kill of whoever is due and was started anew since the last one."""
-                left = [role for role in ("worker", "combiner", "monitor") if kills(role) < KILLS]
-                for role in left:
-                    for name in stage.names(role):
-                        pid = stage.states()[name].pid
-                        if pid is not None and pids.get(name) != pid and stage.ready(name):
-                            pids[name] = pid
-                            stage.supervisor.kill(name, signal.SIGKILL)
-                return not left
+                """Kill whoever works again, or has had the time to, of the kinds that are due."""
+                due = [role for role in ("worker", "combiner", "monitor") if kills(role) < KILLS]
+                for name in (name for role in due for name in stage.names(role)):
+                    pid = stage.states()[name].pid
+                    age_s = monotonic() - seen_s.setdefault(pid, monotonic())
+                    if pid not in killed and (age_s > LONG_ENOUGH_S or stage.ready(name)):
+                        killed.add(pid)
+                        stage.supervisor.kill(name, signal.SIGKILL)
+                return not due
 
             wait_for(killed_enough, lambda: str(stage.ended), timeout_s=120)
             stage.await_flow()
