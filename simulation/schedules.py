@@ -234,7 +234,7 @@ class Schedule:
             return
         answer = self._oracle.answer
         for event, states, scores in zip(
-            events, settled.states.tolist(), settled.scores.tolist(), strict=True
+            events, settled.states.tolist(), settled.scores[:, :, 0].tolist(), strict=True
         ):
             for member, state in enumerate(states if event.good else ()):
                 found = answer(event, member)

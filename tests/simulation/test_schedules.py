@@ -70,7 +70,7 @@ class SleepsTooLong(DeadlineJoin):
 class LastAnswerHolds(DeadlineJoin):
     def _fill(self, member: int, which: slice | Ints, cells: Cells, now_ns: int, answers: Answers):
         super()._fill(member, which, cells, now_ns, answers)
-        self._rows.scores[member, which] = cells.scores
+        self._rows.scores[member][:, which] = cells.scores.T
 
 
 class RecordsForgotten(DeadlineJoin):
