@@ -82,7 +82,8 @@ def deadly_model_in_company(count: int) -> Result:
             ends = Counter(stage.ended)
             tail = [r for r in records_of(stage) if "quarantined" in str(r["missing"])]
         with_the_other = sum("steep" in record["models"] for record in tail)
-        held = held and set(ends) == {("worker-two-0", -11)} and with_the_other == len(tail) > 0
+        only = set(ends) == {("worker-two-0", -11)}
+        held = held and only and with_the_other >= 0.99 * len(tail) > 0
         figures = {
             "crashes": ends.total(),
             "left_out_after_s": took_s,
