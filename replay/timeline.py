@@ -149,6 +149,7 @@ class Timeline:
         self._core = core
         self._memory = memory
         self._tick_ms = tick_ms
+        self._now_ns = 0
         self.events: Mapping[Place, Lane[EventBlock]] = {place: Lane() for place in sorted(events)}
         self.answers: Mapping[Place, Lane[Answers]] = {place: Lane() for place in sorted(answers)}
         for place in self.events:
@@ -188,10 +189,11 @@ class Timeline:
         """Let the core do what it wants to do by itself before more comes in."""
         outputs: list[Output] = []
         while (wake_ns := self._core.next_wake_ns()) is not None and wake_ns < before_ns:
-            outputs += self._advance(wake_ns)
+            outputs += self._advance(max(wake_ns, self._now_ns))
         return outputs
 
     def _advance(self, now_ns: int) -> list[Output]:
+        self._now_ns = now_ns
         outputs = self._core.advance(now_ns, WallMs(now_ns // NS_PER_MS))
         self._memory.remember(outputs)
         return outputs
