@@ -16,7 +16,7 @@ from combiner.join import JoinConfig
 from combiner.outcome import Outcome
 from combiner.quorum import MONOTONE, CertainLabel, Quorum, ShareQuorum
 from combiner.strategies.protocol import Ingredients, Strategy
-from registry.manifest import Manifest
+from registry.manifest import Manifest, Task
 from streams.errors import ConfigurationError
 from streams.instants import NS_PER_MS
 from streams.settings import Settings
@@ -69,10 +69,10 @@ def strategy_of(settings: Settings, manifest: Manifest) -> Strategy:
 
 def quorum_of(
     settings: Settings,
-    manifest: Manifest,
     members: Sequence[Member],
     strategy: Strategy,
     calibrator: Calibrator,
+    task: Task = "binary",
 ) -> Quorum | None:
     """Who need not be waited for; None waits for all.
 
@@ -91,10 +91,10 @@ def quorum_of(
     counted = ~np.array([member.reserve for member in members], dtype=np.bool_)
     if tuning.quorum == "share":
         return ShareQuorum(weights, tuning.quorum_share, counted, fallback.minimum_members)
-    if manifest.task != "binary":
+    if task != "binary":
         raise ConfigurationError(
             "combiner.quorum",
-            f"whether a label is certain cannot be told for {manifest.task}; expected the quorum "
+            f"whether a label is certain cannot be told for {task}; expected the quorum "
             '"share" or "all"',
         )
     if strategy.name not in MONOTONE:
@@ -188,7 +188,7 @@ def combiner_of(
             patient_until_ns=now_ns + tuning.start_up_ms * NS_PER_MS,
             in_order=tuning.order == "partition",
             columns=outcome.columns,
-            quorum=quorum_of(settings, manifest, members, strategy, calibrator),
+            quorum=quorum_of(settings, members, strategy, calibrator, manifest.task),
         ),
         HealthConfig(
             health.window_ms * NS_PER_MS,

@@ -24,7 +24,7 @@ from registry.bundle import (
     verify,
     write_bundle,
 )
-from registry.manifest import Manifest, ModelEntry, ModelFormat
+from registry.manifest import Manifest, ModelEntry, ModelFormat, golden_of
 from streams.errors import BundleError, DataError
 
 FORMATS: Mapping[str, ModelFormat] = {
@@ -74,8 +74,7 @@ def add_model(
         data = file.read_bytes()
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
-    old = load_manifest(bundle)
-    verify(old)
+    verify(old := load_manifest(bundle))
     manifest = old.manifest
     if manifest.model(name) is not None:
         raise BundleError(f"{bundle}: has a model {name!r} already; expected another name")
@@ -90,7 +89,7 @@ def add_model(
         name=name,
         format=format_,
         artefact=artefact_of(path, data),
-        golden=tuple(answers.tolist()),
+        golden=golden_of(answers),
         metrics={},
     )
     artefacts = {m.artefact.path: read_artefact(old, m.artefact) for m in manifest.models}
@@ -107,9 +106,10 @@ def add_model(
 
 
 def _check(answers: NDArray[np.float64], rows: NDArray[np.float64], manifest: Manifest) -> None:
-    if answers.shape != (len(rows),):
+    classes = len(manifest.classes)
+    if answers.shape != ((len(rows), classes) if classes else (len(rows),)):
         raise BundleError(f"answers {len(rows)} golden rows with shape {answers.shape}")
-    bad = np.flatnonzero(~np.isfinite(answers))
+    bad = np.flatnonzero(~np.isfinite(answers).reshape(len(rows), -1).all(axis=1))
     if len(bad):
         row = int(bad[0])
         gaps = [manifest.schema.names[i] for i in np.flatnonzero(np.isnan(rows[row])).tolist()]

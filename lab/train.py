@@ -37,7 +37,7 @@ from lab.progress import Progress, silent
 from lab.table import Table, encode, infer_schema, read_table, write_csv
 from lab.targets import Target, target_of
 from registry.bundle import LoadedBundle, artefact_of, check_free, write_bundle
-from registry.manifest import Calibration, DataFingerprint, Manifest, ModelEntry, Task
+from registry.manifest import Calibration, DataFingerprint, Manifest, ModelEntry, Task, golden_of
 from streams.errors import DataError
 from streams.features import FeatureSchema
 from workers.loading import adapter_for
@@ -194,7 +194,7 @@ def train(
                 name=member.name,
                 format=member.format,
                 artefact=artefact_of(member.path, files[i]),
-                golden=_rows(answers[:, i]),
+                golden=golden_of(answers[:, i]),
                 metrics=evaluate_answers(target.task, tested.truth, held_answers[:, i]),
             )
             for i, member in enumerate(chosen)
@@ -332,13 +332,6 @@ def _golden_rows(matrix: Floats, schema: FeatureSchema, seed: int) -> Floats:
     for turn, column in enumerate(optional):
         golden[turn % count, column] = np.nan
     return golden
-
-
-def _rows(answers: Floats) -> tuple[float | tuple[float, ...], ...]:
-    """float64[N, K] answers as the manifest has them."""
-    if answers.shape[1] == 1:
-        return tuple(answers[:, 0].tolist())
-    return tuple(tuple(row) for row in answers.tolist())
 
 
 def _rows_of(matrix: Floats) -> tuple[tuple[float | None, ...], ...]:

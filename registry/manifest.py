@@ -16,6 +16,8 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from streams.features import FeatureSchema
 
@@ -247,6 +249,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def encode(self) -> bytes:
         """The bytes of `manifest.json`: the same content gives the same bytes."""
         return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=2) + b"\n"
+
+
+def golden_of(answers: NDArray[np.float64]) -> tuple[float | tuple[float, ...], ...]:
+    """float64[N] or [N, K] answers as a model's entry has them."""
+    rows = answers[:, 0] if answers.ndim == 2 and answers.shape[1] == 1 else answers
+    if rows.ndim == 1:
+        return tuple(rows.tolist())
+    return tuple(map(tuple, rows.tolist()))
 
 
 def version_of(manifest_bytes: bytes) -> str:

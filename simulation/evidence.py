@@ -6,7 +6,9 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from simulation.inputs import CLASSES, shares
 from simulation.journal import Tenure
 from simulation.log import Entry
 from simulation.process import DEAD_LETTERS, PREDICTIONS, SCORED
@@ -67,7 +69,8 @@ class Evidence:
                 continue
             member = self.members.get(frame.model)
             known = member is not None and (not member.version or frame.version == member.version)
-            if known and frame.partition == entry.place[1] and frame.scores.ndim == 1:
+            width = (len(self.plan.classes),) if self.plan.classes else ()
+            if known and frame.partition == entry.place[1] and frame.scores.shape[1:] == width:
                 found.setdefault(frame.partition, []).append((entry.number, frame))
         return found
 
@@ -77,7 +80,9 @@ class Evidence:
         first: dict[tuple[Event, str], Answer] = {}
         for partition, frames in self.frames.items():
             for record, frame in frames:
-                cells = zip(frame.offsets.tolist(), frame.scores.tolist(), strict=True)
+                # Of several classes the first says it all, see `simulation.inputs.shares`.
+                scores = frame.scores if frame.scores.ndim == 1 else frame.scores[:, 0]
+                cells = zip(frame.offsets.tolist(), scores.tolist(), strict=True)
                 for offset, score in cells:
                     cell = ((frame.topic, partition, offset), frame.model)
                     first.setdefault(cell, Answer(record, self._judged(frame.model, score)))
@@ -94,8 +99,27 @@ class Evidence:
         return self.run.journal.tenures[outcome.entry.written_by]
 
 
+def _in_one_number(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of several classes as one of a single score, which is infinite if it is none.
+
+    The judges know what the score of the first class must be; the others follow from it.
+    """
+    found = record.get("scores")
+    if found is None:
+        return record
+    score = found[CLASSES[0]]
+    expected = dict(zip(CLASSES, shares(np.array(score)).tolist(), strict=True))
+    sound = record["label"] == max(found, key=lambda name: found[name])
+    sound &= record["score"] == found[record["label"]] and found.keys() == expected.keys()
+    sound &= all(abs(found[name] - expected[name]) < 1e-9 for name in found)
+    record["score"] = score if sound else math.inf
+    shown = record.get("predictions") or {}
+    record["predictions"] = {model: answer[CLASSES[0]] for model, answer in shown.items()}
+    return record
+
+
 def _scored(entry: Entry) -> Outcome:
-    record = msgspec.json.decode(entry.record_value or b"")
+    record = _in_one_number(msgspec.json.decode(entry.record_value or b""))
     topic, partition, offset = record["source"].split("/")
     return Outcome((topic, int(partition), int(offset)), entry, record, "")
 

@@ -5,14 +5,18 @@ at once is so busy with one fault that it never gets to see another.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from combiner.ahead import MOST_BYTES
 from combiner.intake import Member
+from simulation.inputs import CLASSES
 from streams.records import Fallback
+
+# Of so many seeds one has models of three classes.
+SEEDS_PER_CLASSES = 5
 
 Delivery = Literal["exactly_once", "at_least_once"]
 
@@ -60,7 +64,8 @@ class Plan:
     `ahead_bytes` is the most that the log takes beside a committed offset.
 
     `rates` holds the faults that are on. Events come in bursts every `burst_ms`, for `lasts_ms`;
-    the processes start `starts_ms` after the first, and what came before them is backlog.
+    the processes start `starts_ms` after the first, and what came before them is backlog. Without
+    `classes` the models are binary.
     """
 
     seed: int
@@ -87,6 +92,7 @@ class Plan:
     starts_ms: int
     rates: Mapping[str, float]
     incidents: tuple[Incident, ...]
+    classes: tuple[str, ...] = ()
 
     def rate(self, fault: str) -> float:
         """How often a fault happens here."""
@@ -104,7 +110,7 @@ def plan_of(seed: int) -> Plan:
     rungs = frozenset(rung for rung in optional if dice.random() < 0.85)
     lasts_ms = int(dice.integers(200, 1200))
     names = [member.name for member in members]
-    return Plan(
+    plan = Plan(
         seed=seed,
         delivery="exactly_once" if dice.random() < 0.6 else "at_least_once",
         inputs=("events", "orders")[: 1 + int(dice.random() < 0.3)],
@@ -131,6 +137,13 @@ def plan_of(seed: int) -> Plan:
         rates={fault: rate for fault, rate in RATES.items() if dice.random() < 0.5},
         incidents=_incidents(dice, lasts_ms),
     )
+    if seed % SEEDS_PER_CLASSES:
+        return plan
+    # Whether a label is certain can be told of two classes only.
+    quorum = "share" if plan.quorum == "certain" else plan.quorum
+    columns = len(CLASSES)
+    several = tuple(replace(member, columns=columns) for member in plan.members)
+    return replace(plan, classes=CLASSES, members=several, quorum=quorum)
 
 
 def _quorum(chance: float) -> Literal["all", "share", "certain"]:

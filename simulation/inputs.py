@@ -104,6 +104,18 @@ def event_of(
     return who.encode(), _encode(event), GOOD
 
 
+CLASSES = ("first", "second", "third")
+
+
+def shares(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Float64[..., 3]: probabilities of three classes that say what a score says.
+
+    Means and medians of them are the shares of the scores' mean and median.
+    """
+    rest = 1.0 - scores
+    return np.stack([scores, rest / 4, 3 * rest / 4], axis=-1)
+
+
 def predict(name: str, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """A model: the fractional part of a multiple, and its moods."""
     place = ord(name)

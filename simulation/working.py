@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from combiner.intake import Member
-from simulation.inputs import DECODER, predict
+from simulation.inputs import DECODER, predict, shares
 from simulation.process import PREDICTIONS, Dialogue, KilledError, Process, Surroundings
 from streams.columns import Columns, Place, Position, columns_of
 from streams.frames import PredictionFrame, encode_frame
@@ -136,12 +137,8 @@ class WorkerProcess(Process):
                 took_ns += around.some_ns(0, 4 * around.plan.deadline_ms)
             silent_ns = around.silent_until_ns.get(member.name, 0) - around.clock.now_ns
             yield max(0, silent_ns) + took_ns
-            found = score(
-                partial(called, partial(predict, member.name)),
-                batch.matrix,
-                member.minimum,
-                member.maximum,
-            )
+            ask = partial(called, partial(_answers, member), columns=member.columns)
+            found = score(ask, batch.matrix, member.minimum, member.maximum, member.columns)
             lane.limit.observe(len(batch), took_ns)
             self.step("scored")
             self._publish(member, batch, found)
@@ -188,10 +185,17 @@ class WorkerProcess(Process):
             around.agenda.after(around.some_ns(0, 200), lambda: append(again))
 
 
+def _answers(member: Member, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    scores = predict(member.name, matrix)
+    return scores if member.columns == 1 else shares(scores)
+
+
 def _other_answers(frame: PredictionFrame, dice: np.random.Generator) -> PredictionFrame:
     """Other scores for some of a frame's events, in another order; none of them may count."""
     offsets = frame.offsets[int(dice.integers(len(frame.offsets))) :][::-1]
     scores = np.full(len(offsets), dice.random())
+    if frame.scores.ndim > 1:
+        scores = shares(scores)
     return PredictionFrame(
         frame.model, frame.version, frame.topic, frame.partition, offsets, scores
     )

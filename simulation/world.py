@@ -16,6 +16,7 @@ from combiner.encoding import Names, ScoreEncoder
 from combiner.fallback import Ladder
 from combiner.health import HealthConfig
 from combiner.join import JoinConfig
+from combiner.outcome import BINARY, Outcome
 from combiner.quorum import CertainLabel, Quorum, ShareQuorum
 from combiner.strategies.median import Median
 from combiner.strategies.weighted_mean import WeightedMean
@@ -23,7 +24,7 @@ from simulation.clock import Agenda, VirtualClock
 from simulation.combining import CombinerProcess
 from simulation.faults import Incident, Plan, plan_of
 from simulation.group import Group
-from simulation.inputs import EXPECT, GOOD, event_of, nonsense
+from simulation.inputs import EXPECT, GOOD, event_of, nonsense, shares
 from simulation.journal import Journal
 from simulation.log import Entry, Log, UnstableError
 from simulation.outbox import ENSEMBLE
@@ -82,6 +83,8 @@ def build_combiner(around: Surroundings, now_ns: int) -> Combiner:
             return [None] * len(entities)
         return [around.memory.get(entity) for entity in entities]
 
+    outcome = Outcome("multiclass", plan.classes) if plan.classes else BINARY
+    prior = shares(np.array(PRIOR)).tolist() if plan.classes else (PRIOR,)
     strategy = WeightedMean(weights) if plan.strategy == "weighted_mean" else Median()
     calibrator = Calibrator(names, {})
     quorum: Quorum | None = None
@@ -90,7 +93,7 @@ def build_combiner(around: Surroundings, now_ns: int) -> Combiner:
     elif plan.quorum == "certain":
         quorum = CertainLabel(strategy, calibrator, ~reserves, 0.0, 1.0, plan.minimum_members)
     decider = Decider(
-        DecisionConfig(weights, (PRIOR,), 0.5, CACHED_MAX_AGE_MS, explain=True),
+        DecisionConfig(weights, prior, 0.5, CACHED_MAX_AGE_MS, explain=True, outcome=outcome),
         Ladder(reserves, plan.rungs, plan.minimum_members),
         calibrator,
         strategy,
@@ -101,10 +104,11 @@ def build_combiner(around: Surroundings, now_ns: int) -> Combiner:
         JoinConfig(
             len(names), plan.deadline_ms * NS_PER_MS, plan.stall_ms * NS_PER_MS,
             plan.limit_ms * NS_PER_MS, plan.order == "partition", plan.ahead_bytes, quorum,
+            columns=outcome.columns,
         ),
         HealthConfig(1000 * NS_PER_MS, 0.3, 0.6, 5, 3),
         decider,
-        ScoreEncoder(Names(ENSEMBLE, names), reserves, explain=True),
+        ScoreEncoder(Names(ENSEMBLE, names, outcome), reserves, explain=True),
         ENSEMBLE,
         now_ns,
     )  # fmt: skip

@@ -63,7 +63,9 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "monitor": ("board", "service"),
     "simulation": (
-        ("clock log group journal faults inputs process outbox combining working world evidence checkers schedules oracle"),
+        (
+            "clock log group journal faults inputs process outbox combining working world evidence checkers schedules oracle"
+        ),
         "",
     ),
     "chaos": (

@@ -106,7 +106,7 @@ class LastAnswerHolds(DeadlineJoin):
     def _fill(self, member: int, rows: slice | Ints, cells, now_ns: int, answers: Answers) -> None:
         places = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
         taken = self._rows.states[member, places] != WAITING
-        self._rows.scores[member, 0, places[taken]] = cells.scores[taken]
+        self._rows.scores[member][:, places[taken]] = cells.scores[taken].T
         super()._fill(member, rows, cells, now_ns, answers)
 
 
@@ -245,6 +245,18 @@ def first_caught(
         if problems := violations(World(planned(seed), build=build).run()):
             return {problem.partition(":")[0] for problem in problems}
     return set()
+
+
+def test_classes_in_the_wrong_order_are_caught() -> None:
+    def mixed_up(around: Surroundings, now_ns: int) -> Combiner:
+        combiner = build_combiner(around, now_ns)
+        strategy = combiner._decider._strategy
+        combine = strategy.combine
+        strategy.combine = lambda *given: combine(*given)[:, ::-1]
+        return combiner
+
+    assert {seed for seed in range(20) if plan_of(seed).classes} == {0, 5, 10, 15}
+    assert first_caught(mixed_up) == {"answers"}
 
 
 def test_nothing_is_wrong_with_restless_combiners() -> None:
