@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.latest import LatestScore
+from cache.latest import Latest
 from combiner.core import Combiner, Output
 from combiner.window import EventBlock
 from streams.frames import PredictionFrame
@@ -114,9 +114,9 @@ class Memory:
     """The latest score of each entity in a replay, in the place of the cache."""
 
     def __init__(self) -> None:
-        self._latest: dict[str, LatestScore] = {}
+        self._latest: dict[str, Latest] = {}
 
-    def recall(self, entities: Sequence[str]) -> list[LatestScore | None]:
+    def recall(self, entities: Sequence[str]) -> list[Latest | None]:
         """See `combiner.decision.Decider`."""
         return [self._latest.get(entity) for entity in entities]
 

@@ -16,6 +16,18 @@ from streams.records import HealthRecord, ModelState
 from tests.cli.cli_kit import WAIT_S, await_metric, ensemble, running, write_config
 from tests.conftest import Topics
 
+# What anybody may write to the topic: nothing, no JSON, JSON that is no record, records of nobody.
+RUBBISH: list[bytes | None] = [
+    None,
+    b"",
+    b"no record",
+    b"\xff\xfe",
+    b"[]",
+    b'{"model": "a"}',
+    b'{"model": "a", "deep": ' + b"[" * 100_000,
+    b'{"model": 1, "state": "HEALTHY"}',
+    bytes(900_000),
+]
 Says = dict[tuple[str, str], ModelState]  # (model, combiner) -> state
 
 
@@ -30,7 +42,10 @@ def combiners(kafka: EmbeddedKafka, topic: str, says: Says) -> Iterator[None]:
             for (model, combiner), state in list(says.items()):
                 record = HealthRecord(model, state, combiner, "", 1, 0, 0, 0, None, "")
                 producer.produce(topic, msgspec.json.encode(record), key=model)
-            producer.produce(topic, b"no record")
+            for value in RUBBISH:
+                producer.produce(topic, value, key=b"\xff")
+            stranger = HealthRecord("stranger", "FAILED", "0", "", 1, 0, 0, 0, None, "")
+            producer.produce(topic, msgspec.json.encode(stranger))
             producer.flush(WAIT_S)
 
     thread = threading.Thread(target=speak)
@@ -44,7 +59,8 @@ def combiners(kafka: EmbeddedKafka, topic: str, says: Says) -> Iterator[None]:
 
 @pytest.fixture
 def config(tmp_path: Path, kafka: EmbeddedKafka, topics: Topics) -> Path:
-    return write_config(tmp_path, kafka.bootstrap_servers, topics)
+    models = "".join(f'[[models]]\nname = "{name}"\nexternal = true\n' for name in "ab")
+    return write_config(tmp_path, kafka.bootstrap_servers, topics, models=models)
 
 
 def state_line(model: str, state: str, value: str) -> str:
@@ -64,6 +80,12 @@ def test_states_of_all_combiners_become_gauges(
         await_metric(url, state_line("a", "HEALTHY", "1.0"))
         await_metric(url, state_line("b", "FAILED", "1.0"))
         await_metric(url, state_line("b", "HEALTHY", "0.0"))
+        with urlopen(url, timeout=WAIT_S) as answer:
+            page = answer.read().decode()
+        left_out = 'ensemble_monitor_bad_health_total{reason="%s"}'
+        assert left_out % "no record" in page
+        assert left_out % "unknown model" in page
+        assert "stranger" not in page
         with urlopen(url.replace("metrics", "readyz"), timeout=WAIT_S) as answer:
             assert answer.status == 200
         says["a", "1"] = "DEGRADED"

@@ -1,5 +1,6 @@
 """Records that leave, and what they are made of: field names and headers are a promise."""
 
+import contextlib
 import json
 
 import msgspec
@@ -13,7 +14,15 @@ from streams.events import BadEvent
 from streams.features import Feature, FeatureSchema
 from streams.instants import MAX_WALL_MS, MIN_WALL_MS, iso_from_wall_ms, wall_ms_from_iso
 from streams.mapping import decoder_of, mapped_schema, path_of
-from streams.records import MAX_HEADER_CHARS, ControlRecord, ScoredRecord, dead_letter_headers
+from streams.records import (
+    MAX_HEADER_CHARS,
+    ControlRecord,
+    RecordError,
+    ScoredRecord,
+    dead_letter_headers,
+    decode_control,
+    decode_health,
+)
 from streams.settings import EventSettings
 from streams.signals import CATALOGUE
 
@@ -40,6 +49,32 @@ def test_a_scored_record_has_the_promised_names():
 def test_a_control_record_with_unknown_fields_is_none():
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b'{"model": "m", "paused": true, "weight": 1}', type=ControlRecord)
+
+
+awkward_values = (
+    st.none()
+    | st.binary(max_size=200)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["model", "paused", "state", "time", "latency_ms"]) | st.text(),
+                inner,
+            )
+        ),
+    ).map(lambda found: json.dumps(found).encode())
+    | st.sampled_from([1, 100, 1000, 100_000]).map(
+        lambda depth: b'{"model": "m", "deep": ' + b"[" * depth
+    )
+)
+
+
+@given(awkward_values)
+def test_no_bytes_raise_anything_but_a_record_error(value):
+    for decode in (decode_health, decode_control):
+        with contextlib.suppress(RecordError):
+            decode(value)
 
 
 def test_dead_letter_headers_stand_behind_the_original_ones():
