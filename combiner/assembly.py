@@ -1,6 +1,7 @@
 """From settings and a bundle to a combiner: which columns, weights, rungs, strategy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -16,10 +17,14 @@ from combiner.join import JoinConfig
 from combiner.outcome import Outcome
 from combiner.quorum import MONOTONE, CertainLabel, Quorum, ShareQuorum
 from combiner.strategies.protocol import Ingredients, Strategy
+from combiner.window import EventBlock, block_of
 from registry.manifest import Manifest, Task
+from streams.columns import Columns
 from streams.errors import ConfigurationError
+from streams.headers import HeaderFilter
 from streams.instants import NS_PER_MS
-from streams.settings import Settings
+from streams.mapping import decoder_of
+from streams.settings import HealthSettings, Settings
 
 MS_PER_S = 1000
 
@@ -141,6 +146,22 @@ def prior_of(settings: Settings, manifest: Manifest) -> Sequence[float]:
     return (prior,)
 
 
+def _health_of(health: HealthSettings) -> HealthConfig:
+    return HealthConfig(
+        health.window_ms * NS_PER_MS,
+        health.degraded_share,
+        health.failed_share,
+        health.minimum_events,
+        health.recovered_events,
+    )
+
+
+def block_maker(settings: Settings, manifest: Manifest) -> Callable[[Columns], EventBlock]:
+    """What makes blocks of fetched records: ids, times, what is bad, and headers to pass on."""
+    decoder = decoder_of(manifest.schema, settings.event, features=False)
+    return partial(block_of, decoder, passing=HeaderFilter(settings.event.pass_headers))
+
+
 def combiner_of(
     settings: Settings, manifest: Manifest, ensemble: str, recall: Recall, now_ns: int
 ) -> Combiner:
@@ -160,7 +181,7 @@ def combiner_of(
     names = [member.name for member in members]
     reserves = np.array([member.reserve for member in members], dtype=np.bool_)
     weights = np.array([model.weight for model in settings.models])
-    fallback, tuning, health = settings.fallback, settings.combiner, settings.health
+    fallback, tuning = settings.fallback, settings.combiner
     outcome = Outcome(manifest.task, manifest.classes)
     calibrator = Calibrator(names, manifest.calibrations)
     strategy = strategy_of(settings, manifest)
@@ -190,13 +211,7 @@ def combiner_of(
             columns=outcome.columns,
             quorum=quorum_of(settings, members, strategy, calibrator, manifest.task),
         ),
-        HealthConfig(
-            health.window_ms * NS_PER_MS,
-            health.degraded_share,
-            health.failed_share,
-            health.minimum_events,
-            health.recovered_events,
-        ),
+        _health_of(settings.health),
         decider,
         ScoreEncoder(Names(ensemble, names, outcome), reserves, explain=tuning.explain),
         ensemble,

@@ -387,11 +387,6 @@ class Combiner:
             window.join.set_expected(expected)
         return True
 
-    @property
-    def deserted(self) -> bool:
-        """Whether every model is FAILED: each score is made of none."""
-        return all(column.health.state == "FAILED" for column in self._columns.values())
-
     def report(self) -> list[ModelReport]:
         """Each model's state, and its tally since the last report."""
         reports = []

@@ -3,7 +3,8 @@
 import msgspec
 import numpy as np
 
-from combiner.core import Combiner, ModelReport
+from combiner.core import Combiner
+from combiner.tally import ModelReport
 from streams import signals
 from streams.instants import NS_PER_MS, Clock, MonotonicNs, WallMs, iso_from_wall_ms
 from streams.metrics import Metrics
@@ -30,6 +31,7 @@ class HealthReporter:
         self._slot = slot
         self._metrics = metrics
         self._clock = clock
+        self.deserted = False  # whether every model was FAILED at the last report
 
     def report(self, core: Combiner) -> None:
         """Tell what has gathered since the last call. Raises BrokerError for an earlier one."""
@@ -40,7 +42,9 @@ class HealthReporter:
             metrics.counter(signals.BAD_FRAMES, reason).inc(count)
         core.bad_frames.clear()
         now_ns, now_ms = self._clock.monotonic_ns(), self._clock.wall_ms()
-        for report in core.report():
+        reports = core.report()
+        self.deserted = all(report.state == "FAILED" for report in reports)
+        for report in reports:
             record = self._record(report, now_ns, now_ms)
             value = msgspec.json.encode(record)
             self._sink.produce(self._topic, key=report.model.encode(), value=value)

@@ -168,7 +168,7 @@ class CombinerService:
     @property
     def ready(self) -> bool:
         """Whether partitions are assigned, and some model is not FAILED."""
-        return bool(self._core.places) and not self._core.deserted
+        return bool(self._core.places) and not self._reporter.deserted
 
     def run(self, stop: threading.Event) -> None:
         """Combine until `stop` is set.

@@ -142,8 +142,9 @@ def check_make(_page: str, text: str) -> Iterator[str]:
         if words[:1] == ["make"] and words[1] not in targets:
             yield f"{line}: no such target"
         if words[:1] == ["python"]:
-            file = words[2].replace(".", "/") + ".py" if words[1] == "-m" else words[1]
-            if not (ROOT / file).is_file():
+            module = words[2].replace(".", "/") if words[1] == "-m" else ""
+            files = [module + ".py", module + "/__main__.py"] if module else [words[1]]
+            if not any((ROOT / file).is_file() for file in files):
                 yield f"{line}: no such file"
 
 
