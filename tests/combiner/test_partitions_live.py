@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from streams.embedded import EmbeddedKafka
 from streams.errors import BrokerError
-from tests.combiner.live_kit import PARTITIONS, TIMEOUT_S, Live, Reader, Verdict, judge
+from tests.combiner.live_kit import PARTITIONS, TIMEOUT_S, Live, Reader, Verdict, judge, wait_for
 from tests.conftest import Topics
 
 MORE = PARTITIONS + 2
@@ -28,6 +28,11 @@ def grow(live: Live, *names: str) -> None:
         future.result(TIMEOUT_S)
 
 
+def known_partitions(live: Live) -> int:
+    found = live.producer.list_topics(live.events, timeout=TIMEOUT_S).topics
+    return len(found[live.events].partitions)
+
+
 def test_partitions_of_the_inputs_alone_are_an_error_and_of_all_topics_are_taken_in(
     live: Live,
 ) -> None:
@@ -43,6 +48,8 @@ def test_partitions_of_the_inputs_alone_are_an_error_and_of_all_topics_are_taken
         f"topic {live.events} has {MORE} partitions and {live.predictions} has 4"
         in (process.said().splitlines()[-1])
     )
+    # Asking tells the producer too.
+    wait_for(lambda: known_partitions(live) == MORE, lambda: str(known_partitions(live)))
     for number in range(100):
         live.send({"id": f"new-{number}", "x": 1}, number % MORE)
     live.flush()
