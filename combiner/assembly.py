@@ -1,6 +1,7 @@
 """From settings and a bundle to a combiner: which columns, weights, rungs, strategy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -16,9 +17,13 @@ from combiner.join import JoinConfig
 from combiner.outcome import Outcome
 from combiner.quorum import MONOTONE, CertainLabel, Quorum, ShareQuorum
 from combiner.strategies.protocol import Ingredients, Strategy
+from combiner.window import EventBlock, block_of
 from registry.manifest import Manifest, Task
+from streams.columns import Columns
 from streams.errors import ConfigurationError
+from streams.headers import HeaderFilter
 from streams.instants import NS_PER_MS
+from streams.mapping import decoder_of
 from streams.settings import HealthSettings, Settings
 
 MS_PER_S = 1000
@@ -149,6 +154,12 @@ def _health_of(health: HealthSettings) -> HealthConfig:
         health.minimum_events,
         health.recovered_events,
     )
+
+
+def block_maker(settings: Settings, manifest: Manifest) -> Callable[[Columns], EventBlock]:
+    """What makes blocks of fetched records: ids, times, what is bad, and headers to pass on."""
+    decoder = decoder_of(manifest.schema, settings.event, features=False)
+    return partial(block_of, decoder, passing=HeaderFilter(settings.event.pass_headers))
 
 
 def combiner_of(

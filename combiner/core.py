@@ -18,14 +18,16 @@ from combiner.answers import Answers
 from combiner.decision import Decider, Decisions
 from combiner.encoding import ScoreEncoder
 from combiner.fallback import CACHED
-from combiner.health import HealthConfig, ModelHealth, State
+from combiner.health import HealthConfig, ModelHealth
 from combiner.intake import Member, merged, problem_of, within
 from combiner.join import JoinConfig
 from combiner.settled import WAITING, Settled, joined_rows
+from combiner.tally import ModelReport, Tally
 from combiner.window import BadRecord, EventBlock, PartitionWindow, joined_blocks
 from streams.columns import Position
 from streams.frames import PredictionFrame
 from streams.instants import NS_PER_MS, WallMs
+from streams.records import Header
 
 Place = tuple[str, int]  # topic, partition
 
@@ -43,6 +45,7 @@ class Output:
         missed: int64[M], events scored without each model that was awaited.
         latency_ms: float64[N], from the records' timestamps.
         waited_ms: float64[N], from the combiner's first sight.
+        headers: those that scored records carry on, by place in `scored`.
     """
 
     place: Place
@@ -53,31 +56,10 @@ class Output:
     missed: NDArray[np.int64]
     latency_ms: NDArray[np.float64]
     waited_ms: NDArray[np.float64]
+    headers: Mapping[int, Sequence[Header]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.scored) + len(self.dead)
-
-
-@dataclass(slots=True)
-class Tally:
-    """How one model did since the last report; `latency_ns` is summed over `filled` answers."""
-
-    answered: int = 0
-    refused: int = 0
-    missed: int = 0
-    filled: int = 0
-    late: int = 0
-    latency_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ModelReport:
-    """A model's state and what led to it."""
-
-    model: str
-    state: State
-    since_ns: int
-    tally: Tally
 
 
 @dataclass(slots=True)
@@ -297,6 +279,7 @@ class Combiner:
             self._missed(rows, decisions.used[here]),
             (now_ms - events.record_ms[good]).astype(np.float64),
             (now_ns - rows.seen_ns[good]) / NS_PER_MS,
+            events.headers_of_good(),
         )
 
     def _missed(self, rows: Settled, used: NDArray[np.bool_]) -> NDArray[np.int64]:

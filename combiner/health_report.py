@@ -3,7 +3,8 @@
 import msgspec
 import numpy as np
 
-from combiner.core import Combiner, ModelReport
+from combiner.core import Combiner
+from combiner.tally import ModelReport
 from streams import signals
 from streams.instants import NS_PER_MS, Clock, MonotonicNs, WallMs, iso_from_wall_ms
 from streams.metrics import Metrics

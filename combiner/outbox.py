@@ -27,11 +27,13 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from combiner.core import Output, Place
+from combiner.cutting import cut_to
 from combiner.window import BadRecord
 from streams.client import translated
 from streams.columns import Position
 from streams.errors import BrokerError, EnsembleError, FencedError
-from streams.records import Header, Headers, dead_letter_headers
+from streams.records import Header, dead_letter_headers
+from streams.sink import ANY_PARTITION
 from streams.source import committable
 
 log = logging.getLogger(__name__)
@@ -318,10 +320,13 @@ class Outbox:
     def _produce(self, load: _Load) -> None:
         for shipment in load.shipments:
             for output in shipment.outputs:
-                messages: list[dict[str, Any]] = [
-                    {"key": key, "value": value} for key, value in output.scored
-                ]
-                self._produce_batch(messages, output.place[1])
+                if output.headers:
+                    self._produce_singly(output)
+                else:
+                    messages: list[dict[str, Any]] = [
+                        {"key": key, "value": value} for key, value in output.scored
+                    ]
+                    self._produce_batch(messages, output.place[1])
                 for offset, bad in output.dead:
                     self._produce_dead(output.place, offset, bad)
 
@@ -337,19 +342,35 @@ class Outbox:
             messages = [{"key": m["key"], "value": m["value"]} for m in refused]
             self._producer.poll(_QUEUE_FULL_WAIT_S)
 
+    def _produce_singly(self, output: Output) -> None:
+        """Batches take no headers; all go this way, so that they stay in order."""
+        for place, (key, value) in enumerate(output.scored):
+            headers = output.headers.get(place, ())
+            self._produce_one(self._config.scored, value, key, headers, partition=output.place[1])
+
     def _produce_dead(self, place: Place, offset: int, bad: BadRecord) -> None:
         key, value, original = bad.key, bad.value, bad.headers
         cut: list[tuple[str, bytes | None]] = []
         if self._dead_letter_bytes is not None:
-            key, value, original, cut = _cut(bad, self._dead_letter_bytes)
+            key, value, original, cut = cut_to(bad, self._dead_letter_bytes)
         headers = dead_letter_headers(
             original, place[0], place[1], offset, bad.why, self._config.ensemble
         )
         headers += cut
+        self._produce_one(self._config.dead_letters, value, key, headers)
+
+    def _produce_one(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Sequence[Header],
+        partition: int = ANY_PARTITION,
+    ) -> None:
         while True:
             try:
                 self._producer.produce(
-                    self._config.dead_letters, value=value, key=key, headers=list(headers)
+                    topic, value=value, key=key, headers=list(headers), partition=partition
                 )
             except BufferError:
                 self._producer.poll(_QUEUE_FULL_WAIT_S)
@@ -374,17 +395,3 @@ class Outbox:
         with contextlib.suppress(KafkaException):
             self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
         return RewindError(str(problem))
-
-
-def _cut(
-    bad: BadRecord, limit: int
-) -> tuple[bytes | None, bytes | None, Sequence[Header], list[Header]]:
-    """Key, value and headers of an event in `limit` bytes, and headers that say what was cut.
-
-    Each may have a third of the room; headers that need more are left out altogether.
-    """
-    share = limit // 3
-    key, value = (part and part[:share] for part in (bad.key, bad.value))
-    size = sum(len(name) + len(text or b"") for name, text in bad.headers)
-    headers = bad.headers if size <= share else ()
-    return key, value, headers, [(Headers.ORIGINAL_BYTES, str(len(bad.value or b"")).encode())]

@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition
 
 from cache.protocol import ScoreCache
 from combiner.ahead import UnreadableError, decode
-from combiner.assembly import combiner_of
+from combiner.assembly import block_maker, combiner_of
 from combiner.core import Combiner, Output, Place
 from combiner.fallback import RUNGS
 from combiner.health_report import HealthReporter
@@ -26,14 +26,12 @@ from combiner.outbox import (
     Shipment,
     rewind_wait_s,
 )
-from combiner.window import block_of
 from registry.bundle import LoadedBundle
 from streams import signals
 from streams.columns import Columns, Position, columns_of
 from streams.errors import BrokerError, ConfigurationError
 from streams.frames import FrameError, PredictionFrame, decode_frame
 from streams.instants import Clock, MonotonicNs
-from streams.mapping import decoder_of
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.sink import Sink, producer_config
@@ -104,7 +102,7 @@ class CombinerService:
         self._clock = clock
         self._identity = Identity(settings.ensemble.name, slot)
         self._ensemble = f"{settings.ensemble.name}@{bundle.version}"
-        self._decoder = decoder_of(bundle.manifest.schema, settings.event, features=False)
+        self._block_of = block_maker(settings, bundle.manifest)
         self._core = self._new_core()
         self._paused: set[Place] = set()
         self._new: set[Place] = set()  # inputs of which no record has come
@@ -240,7 +238,7 @@ class CombinerService:
             if columns.place[0] != predictions:
                 piled_up = self._source.piled_up(columns.place, int(columns.offsets[-1]))
                 self._core.set_backlog(columns.place, piled_up)
-                self._core.add_events(columns.place, block_of(self._decoder, columns), now_ns)
+                self._core.add_events(columns.place, self._block_of(columns), now_ns)
                 self._metrics.counter(signals.EVENTS_SEEN).inc(len(columns))
         for columns in fetched:
             if columns.place[0] == predictions:

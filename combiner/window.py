@@ -1,8 +1,8 @@
 """The events that wait in one partition: their rows in the join, and what the score must carry."""
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -13,6 +13,7 @@ from combiner.join import CHUNK_ROWS, DeadlineJoin, JoinConfig
 from combiner.settled import Settled
 from streams.columns import Columns
 from streams.events import BadEvent, EventDecoder
+from streams.headers import NO_HEADERS, HeaderFilter
 from streams.records import Header
 
 # Answers are read a few million events ahead of their events at most, then reading pauses; beyond
@@ -38,7 +39,7 @@ class EventBlock:
     """Consecutive events of one partition, good and bad, in input order.
 
     Lists and arrays have one entry per event; those of a bad event are empty, its place is in
-    `bad`.
+    `bad`. `headers` are those that go on to the score, by place, where there are any.
     """
 
     offsets: Ints
@@ -48,9 +49,17 @@ class EventBlock:
     time_ms: Ints
     record_ms: Ints
     bad: dict[int, BadRecord]
+    headers: Mapping[int, Sequence[Header]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def headers_of_good(self) -> dict[int, Sequence[Header]]:
+        """The headers that go on to the scores, by the event's place among the good ones."""
+        if not self.headers:
+            return {}
+        good = [place for place in range(len(self)) if place not in self.bad]
+        return {at: self.headers[place] for at, place in enumerate(good) if place in self.headers}
 
     def take(self, which: Ints) -> "EventBlock":
         """The events at some ascending places."""
@@ -68,6 +77,7 @@ class EventBlock:
             self.time_ms[which],
             self.record_ms[which],
             {at: self.bad[place] for at, place in enumerate(chosen) if place in self.bad},
+            {at: self.headers[place] for at, place in enumerate(chosen) if place in self.headers},
         )
 
     def _part(self, start: int, stop: int) -> "EventBlock":
@@ -80,6 +90,7 @@ class EventBlock:
             self.time_ms[start:stop],
             self.record_ms[start:stop],
             bad,
+            {at - start: found for at, found in self.headers.items() if start <= at < stop},
         )
 
 
@@ -88,9 +99,11 @@ def joined_blocks(blocks: Sequence[EventBlock]) -> EventBlock:
     if len(blocks) == 1:
         return blocks[0]
     bad: dict[int, BadRecord] = {}
+    headers: dict[int, Sequence[Header]] = {}
     start = 0
     for block in blocks:
         bad |= {start + place: why for place, why in block.bad.items()}
+        headers |= {start + place: found for place, found in block.headers.items()}
         start += len(block)
     return EventBlock(
         np.concatenate([block.offsets for block in blocks]),
@@ -100,11 +113,20 @@ def joined_blocks(blocks: Sequence[EventBlock]) -> EventBlock:
         np.concatenate([block.time_ms for block in blocks]),
         np.concatenate([block.record_ms for block in blocks]),
         bad,
+        headers,
     )
 
 
-def block_of(decoder: EventDecoder, columns: Columns) -> EventBlock:
-    """Decode consecutive records of one partition."""
+def block_of(
+    decoder: EventDecoder, columns: Columns, passing: HeaderFilter = NO_HEADERS
+) -> EventBlock:
+    """Decode consecutive records of one partition.
+
+    Args:
+        decoder: from values to events.
+        columns: the records.
+        passing: which of their headers go on to the scores.
+    """
     where = "/".join(map(str, columns.place))
     offsets, keys = columns.offsets, columns.keys
     decoded = decoder.decode(
@@ -113,7 +135,7 @@ def block_of(decoder: EventDecoder, columns: Columns) -> EventBlock:
     if not decoded.bad:
         return EventBlock(
             offsets, decoded.ids, keys, decoded.entities, decoded.time_ms,
-            columns.timestamps_ms, {},
+            columns.timestamps_ms, {}, _headers(columns, passing),
         )  # fmt: skip
     ids, entities = [""] * len(offsets), [""] * len(offsets)
     for place, id_, entity in zip(
@@ -128,7 +150,19 @@ def block_of(decoder: EventDecoder, columns: Columns) -> EventBlock:
         )
         for why in decoded.bad
     }
-    return EventBlock(offsets, ids, keys, entities, time_ms, columns.timestamps_ms, bad)
+    headers = _headers(columns, passing)
+    return EventBlock(offsets, ids, keys, entities, time_ms, columns.timestamps_ms, bad, headers)
+
+
+def _headers(columns: Columns, passing: HeaderFilter) -> dict[int, Sequence[Header]]:
+    """What passes, by row; most events have none."""
+    if not passing:
+        return {}
+    return {
+        row: kept
+        for row, message in enumerate(columns.messages)
+        if (found := message.headers()) and (kept := passing(found))
+    }
 
 
 class PartitionWindow:

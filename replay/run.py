@@ -135,7 +135,7 @@ class Replay:
         self._output = output
         self._report = report
         self._stop = stop
-        self._decoder = decoder_of(bundle.manifest.schema, settings.event)
+        self._decoder = decoder_of(bundle.manifest.schema, settings.event, features=False)
         self._members = members_of(settings, bundle.manifest)
         self._result = Result({})
         self._ledger: Ledger | None = None
@@ -226,7 +226,7 @@ class Replay:
         again = Again(core, recollection, deadline_ns)
         scorer = None
         if self._wanted.rescore:
-            scorer = Scorer(self._settings, self._bundle, self._members, self._decoder)
+            scorer = Scorer(self._settings, self._bundle, self._members)
         for place, (start, stop) in sorted(self._result.stretches.items()):
             for first in range(start, stop, _SEGMENT_EVENTS):
                 segment = (first, min(stop, first + _SEGMENT_EVENTS))

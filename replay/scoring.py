@@ -9,7 +9,7 @@ from combiner.intake import Member
 from registry.bundle import LoadedBundle
 from replay.table import AnswerTable
 from streams.columns import Columns
-from streams.events import EventDecoder
+from streams.mapping import decoder_of
 from streams.settings import Settings
 from workers.loading import load_models
 from workers.scoring import called, score
@@ -22,7 +22,6 @@ class Scorer:
         settings: the configuration.
         bundle: where trained models are.
         members: the columns, in the order of the configuration.
-        decoder: from records to rows.
 
     Raises:
         BundleError, ConfigurationError: a model cannot be loaded.
@@ -33,9 +32,8 @@ class Scorer:
         settings: Settings,
         bundle: LoadedBundle,
         members: Sequence[Member],
-        decoder: EventDecoder,
     ) -> None:
-        self._decoder = decoder
+        self._decoder = decoder_of(bundle.manifest.schema, settings.event)
         columns = {member.name: column for column, member in enumerate(members)}
         models = load_models(settings.models, bundle, settings.worker.threads_per_model)
         self._models = [(columns[model.name], model) for model in models]

@@ -99,12 +99,14 @@ class EventSettings(Section):
     """`[event]`: where things are inside an event; paths use dots for nested objects.
 
     Without `id` an event is named `topic/partition/offset`. Without `entity` it is the record's
-    key, else the id. Without `time` it is the record's timestamp.
+    key, else the id. Without `time` it is the record's timestamp. `pass_headers` go on to the
+    score; a name that ends in `*` stands for all that begin so.
     """
 
     id: str = ""
     entity: str = ""
     time: str = ""
+    pass_headers: tuple[str, ...] = ("traceparent", "tracestate")
     features: dict[str, FeatureMapping] = {}
 
 

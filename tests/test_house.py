@@ -38,7 +38,7 @@ LAYERS: dict[str, set[str]] = {
 # docs/ARCHITECTURE.md shows the same table.
 MODULES: dict[str, tuple[str, str]] = {
     "streams": (
-        "errors beginnings outages instants features shapes events frames records columns signals breaker",
+        "errors beginnings outages instants features shapes events frames records headers columns signals breaker",
         (
             "settings client consumers clock interpreter guard metrics source sink reader admin app mapping "
             "embedded/*"
@@ -51,7 +51,7 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "combiner": (
         (
-            "join rows overtaking ahead quorum answers settled window intake core outcome decision encoding health fallback "
+            "join rows overtaking ahead quorum answers settled window intake core tally cutting outcome decision encoding health fallback "
             "calibration calibrators/* selections subsets recalibration refinement conformal confidence explanation latency corrections cascade "
             "selection/* strategies/*"
         ),

@@ -15,6 +15,21 @@ from tests.workers.fake_models import HANGS, HOLDS, NAN, RAISES
 from tests.workers.worker_kit import Live
 from workers.watchdog import EXIT_HUNG
 
+# What anybody may write to the control topic; none of it pauses anybody.
+BAD_CONTROL = [
+    b"",
+    b"{broken",
+    b"\xff\xfe",
+    b"[]",
+    b'"honest"',
+    b'{"model": "moody"}',
+    b'{"model": "moody", "paused": 1}',
+    b'{"model": ["moody"], "paused": true}',
+    b'{"model": "moody", "paused": true, "weight": 2}',
+    b'{"model": ' + b"[" * 100_000,
+    bytes(900_000),
+]
+
 
 @pytest.fixture
 def live(kafka: EmbeddedKafka, topics: Topics, tmp_path: Path):
@@ -131,7 +146,8 @@ def test_a_paused_model_refuses_until_it_is_resumed(live: Live):
     write_until("honest", 0.5)
     live.control("moody", paused=True)
     write_until("moody", "paused")
-    assert 'ensemble_worker_bad_control_total{worker="w"} 1.0' in scrape(live)
+    counted = re.findall(r'bad_control_total{worker="w"} (\S+)', scrape(live))
+    assert counted == [f"{len(BAD_CONTROL)}.0"]
 
 
 @pytest.mark.parametrize(("x", "code"), [(HANGS, EXIT_HUNG), (HOLDS, 1)])
