@@ -104,6 +104,23 @@ def test_every_field_of_a_full_ensemble(live: Live) -> None:
         assert re.fullmatch(live.ensemble + "@[0-9a-f]{12}", record["ensemble"])
 
 
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_headers_go_on_to_the_score_in_the_order_of_events(live: Live, delivery: str) -> None:
+    reader = live.reader()
+    live.models("a", "b")
+    patient = {"delivery": delivery, "deadline_ms": 5000}
+    live.start(live.settings(combiner=patient, event={"pass_headers": ["traceparent", "ce_*"]}))
+    for number in range(60):
+        headers = [("traceparent", b"%d" % number), ("private", b"x"), ("ce_id", b"c")]
+        live.send(good(f"e{number}"), number % 2, headers=headers if number % 3 else ())
+    live.await_outcomes(reader)
+    assert live.verdicts(reader) == (CLEAN, CLEAN)
+    for found in reader.outcomes:
+        number = int(found.id.removeprefix("e"))
+        passed = [("traceparent", str(number)), ("ce_id", "c")]
+        assert headers_of(found.message) == (passed if number % 3 else []), found.id
+
+
 POISON: list[tuple[str, bytes | None, str]] = [
     ("null", None, "Tombstone"),
     ("empty", b"", "NotJson"),

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from combiner.ahead import Runs
 from combiner.answers import Cells
 from combiner.join import JoinConfig
-from combiner.window import EventBlock, PartitionWindow, block_of
+from combiner.window import EventBlock, PartitionWindow, block_of, joined_blocks
 from streams.columns import Columns
 from streams.events import EventDecoder
 from streams.features import Feature, FeatureSchema
+from streams.headers import MAX_PASSED_BYTES, HeaderFilter
 from tests.combiner.decision_kit import block
 
 CONFIG = JoinConfig(1, deadline_ns=100, stall_ns=50, catch_up_limit_ns=1000)
@@ -245,3 +246,29 @@ def test_what_has_left_is_not_held_in_memory(count: int) -> None:
         answer(waiting, *range(turn * count, (turn + 1) * count))
         left(waiting)
     assert not waiting._blocks
+
+
+# -- headers that go on ----------------------------------------------------------------------
+
+
+def test_headers_walk_with_their_events() -> None:
+    bad = b"{"
+    given_columns = columns(GOOD % b"a", bad, GOOD % b"b", GOOD % b"c")
+    assert block_of(DECODER, given_columns).headers == {}
+    made = block_of(DECODER, given_columns, HeaderFilter(["trace"]))
+    kept = [("trace", b"1")]
+    assert made.headers == dict.fromkeys(range(4), kept)
+    # The bad one has no score that they could go to.
+    assert made.headers_of_good() == {0: kept, 1: kept, 2: kept}
+    assert made.take(np.array([2, 3])).headers == {0: kept, 1: kept}
+    assert made.take(np.array([0, 3])).headers == {0: kept, 1: kept}
+    assert joined_blocks([block(2), made]).headers == dict.fromkeys(range(2, 6), kept)
+
+
+def test_only_the_headers_asked_for_go_on_and_never_too_much() -> None:
+    wanted = HeaderFilter(["traceparent", "ce_*"])
+    given_headers = [("ce_id", b"1"), ("other", b"2"), ("traceparent", None), ("ce_id", b"3")]
+    assert wanted(given_headers) == [("ce_id", b"1"), ("traceparent", None), ("ce_id", b"3")]
+    assert wanted([("ce_id", bytes(MAX_PASSED_BYTES)), ("traceparent", b"1")]) == []
+    assert not HeaderFilter([])
+    assert HeaderFilter(["*"])(given_headers) == given_headers
