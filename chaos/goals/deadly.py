@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from http.client import HTTPException
 
 from chaos.goals.goal import Figure, Result, goal
 from chaos.load import ticks
@@ -11,6 +12,7 @@ from chaos.reader import wait_for
 from chaos.stage import Stage
 
 MB = 1_000_000
+CRASHES, QUARANTINED = "ensemble_model_crashes_total", "ensemble_model_quarantined"
 
 
 @goal(
@@ -32,10 +34,11 @@ def deadly_models(count: int) -> Result:
         with stage.load(RATE_PER_S, poison):
             for _ in ticks(0.1, 10 * count):
                 most_bytes = max(most_bytes, stage.rss_bytes("worker-leak-0"))
-        stage.await_ready()
+        # Scores do not wait for it, so it may be behind.
+        wait_for(lambda: metric_of(stage, "worker-crash-0", CRASHES) >= 2 * count, str)
         report = stage.report()
         ends = Counter(stage.ended)
-        crashes = stage.metric("worker-crash-0", "ensemble_model_crashes_total")
+        crashes = stage.metric("worker-crash-0", CRASHES)
         recycles = stage.metric("worker-leak-0", "ensemble_worker_recycles_total")
     names = {name for name, _ in ends}
     return Result.of(
@@ -71,7 +74,7 @@ def deadly_model_in_company(count: int) -> Result:
             stage.await_ready()
             began_s = time.monotonic()
             with stage.load(RATE_PER_S):
-                wait_for(lambda: is_quarantined(stage), lambda: stage.log("worker-two-0"))
+                wait_for(lambda: metric_of(stage, "worker-two-0", QUARANTINED), str)
                 took_s = time.monotonic() - began_s
                 stage.await_ready("worker-two-0")
                 stage.rest(5)
@@ -91,12 +94,12 @@ def deadly_model_in_company(count: int) -> Result:
     return Result.of(report, held, **figures)
 
 
-def is_quarantined(stage: Stage) -> bool:
-    """Whether a process says so; one that is not there says nothing."""
+def metric_of(stage: Stage, name: str, line: str) -> float:
+    """As `stage.metric`, of a process that may just be ending; 0 then."""
     try:
-        return stage.metric("worker-two-0", "ensemble_model_quarantined") > 0
-    except OSError:
-        return False
+        return stage.metric(name, line)
+    except (OSError, HTTPException):
+        return 0.0
 
 
 @goal(
@@ -117,7 +120,9 @@ def greedy_model(count: int) -> Result:
                 most_bytes = max(most_bytes, stage.rss_bytes("worker-greedy-0"))
         report = stage.report()
         ended = len(stage.ended)
-        refused = stage.metric("worker-greedy-0", "ensemble_refusals_total{")
+        refused = stage.metric(
+            "worker-greedy-0", 'ensemble_refusals_total{model="greedy",reason="raised"}'
+        )
     return Result.of(
         report,
         not ended and refused == count and most_bytes < 3000 * MB,
