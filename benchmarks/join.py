@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from combiner.answers import Cells
-from combiner.join import DeadlineJoin, Ints, JoinConfig
+from combiner.join import DeadlineJoin, Ints
+from combiner.limits import JoinConfig
 
 MODELS = (5, 20, 100)
 FRAME_EVENTS = (50, 500, 2000)

@@ -19,6 +19,7 @@ from cli.check import check
 from cli.consume import consume
 from cli.control import pause, resume
 from cli.dead_letters import app as dead_letters
+from cli.explain import explain
 from cli.get import get
 from cli.init import init
 from cli.produce import produce
@@ -54,6 +55,7 @@ _COMMANDS += [
     produce,
     consume,
     get,
+    explain,
     pause,
     resume,
     simulate,

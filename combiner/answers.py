@@ -2,6 +2,7 @@
 
 import heapq
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ class Answers:
     """What became of one frame's answers.
 
     `latency_ns` is the sum over `filled` cells of the time since their events were seen.
+    `too_late` has the numbers of the rows that had left when a score came for them.
     """
 
     filled: int = 0
@@ -25,6 +27,7 @@ class Answers:
     unknown: int = 0
     early: int = 0
     latency_ns: int = 0
+    too_late: tuple[Ints, ...] = field(default=(), compare=False)
 
     def __iadd__(self, other: "Answers") -> "Answers":
         for name in self.__slots__:
@@ -41,6 +44,22 @@ class Judgement:
     missed: Ints
 
 
+class Stamp(NamedTuple):
+    """When an answer was where; see `combiner.latency`.
+
+    Attributes:
+        arrived_ns: monotonic instant at which the combiner took it in.
+        sent_ms: timestamp of its record.
+        queue_ms: from the worker's fetch to the model call.
+        model_ms: time of the call.
+    """
+
+    arrived_ns: float
+    sent_ms: float
+    queue_ms: float
+    model_ms: float
+
+
 @dataclass(frozen=True, slots=True)
 class Cells:
     """One model's answers for some events.
@@ -50,12 +69,14 @@ class Cells:
         scores: float64[N], or float64[N, K] of K classes; NaN (in all K) is a refusal.
         record: the offset in `predictions` these answers came from.
         reasons: why it refused, by position, where known.
+        stamp: when they were where, if anybody wants to know.
     """
 
     offsets: Ints
     scores: Floats
     record: int
     reasons: dict[int, str] = field(default_factory=dict)
+    stamp: Stamp | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -72,7 +93,7 @@ class Cells:
         if reasons:
             places = {int(old): new for new, old in enumerate(which)}
             reasons = {places[old]: why for old, why in reasons.items() if old in places}
-        return Cells(self.offsets[which], self.scores[which], self.record, reasons)
+        return Cells(self.offsets[which], self.scores[which], self.record, reasons, self.stamp)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -13,7 +13,7 @@ from combiner.encoding import Names, ScoreEncoder
 from combiner.fallback import Ladder
 from combiner.health import HealthConfig
 from combiner.intake import Member
-from combiner.join import JoinConfig
+from combiner.limits import JoinConfig
 from combiner.outcome import Outcome
 from combiner.quorum import MONOTONE, CertainLabel, Quorum, ShareQuorum
 from combiner.strategies.protocol import Ingredients, Strategy
@@ -210,10 +210,12 @@ def combiner_of(
             in_order=tuning.order == "partition",
             columns=outcome.columns,
             quorum=quorum_of(settings, members, strategy, calibrator, manifest.task),
+            stamped=tuning.explain,
         ),
         _health_of(settings.health),
         decider,
         ScoreEncoder(Names(ensemble, names, outcome), reserves, explain=tuning.explain),
         ensemble,
         now_ns,
+        corrections=bool(settings.topics.corrections),
     )

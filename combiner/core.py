@@ -6,60 +6,30 @@ what must leave.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.latest import Latest, LatestClasses, LatestScore
 from combiner.ahead import Runs, encode
-from combiner.answers import Answers
+from combiner.answers import Answers, Cells, Stamp
 from combiner.decision import Decider, Decisions
 from combiner.encoding import ScoreEncoder
 from combiner.fallback import CACHED
 from combiner.health import HealthConfig, ModelHealth
+from combiner.hindsight import Hindsight
 from combiner.intake import Member, merged, problem_of, within
-from combiner.join import JoinConfig
+from combiner.limits import JoinConfig
+from combiner.output import Output as Output  # noqa: PLC0414 -- also found here
+from combiner.output import Place
 from combiner.settled import WAITING, Settled, joined_rows
 from combiner.tally import ModelReport, Tally
-from combiner.window import BadRecord, EventBlock, PartitionWindow, joined_blocks
+from combiner.window import EventBlock, PartitionWindow, joined_blocks
 from streams.columns import Position
 from streams.frames import PredictionFrame
 from streams.instants import NS_PER_MS, WallMs
-from streams.records import Header
-
-Place = tuple[str, int]  # topic, partition
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What leaves one input partition, in input order as far as it leaves together.
-
-    Attributes:
-        place: input topic and partition.
-        scored: key and value of each scored record.
-        dead: the events that could not be scored, by offset.
-        latest: entity and score, for the cache.
-        fallbacks: int64 counts by rung.
-        missed: int64[M], events scored without each model that was awaited.
-        latency_ms: float64[N], from the records' timestamps.
-        waited_ms: float64[N], from the combiner's first sight.
-        headers: those that scored records carry on, by place in `scored`.
-    """
-
-    place: Place
-    scored: list[tuple[bytes | None, bytes]]
-    dead: list[tuple[int, BadRecord]]
-    latest: list[tuple[str, Latest]]
-    fallbacks: NDArray[np.int64]
-    missed: NDArray[np.int64]
-    latency_ms: NDArray[np.float64]
-    waited_ms: NDArray[np.float64]
-    headers: Mapping[int, Sequence[Header]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.scored) + len(self.dead)
 
 
 @dataclass(slots=True)
@@ -83,6 +53,7 @@ class Combiner:
         encoder: from scores to bytes.
         ensemble: `name@version`, for the cache.
         now_ns: monotonic time.
+        corrections: whether late answers give corrections, and are not only counted.
     """
 
     def __init__(
@@ -94,6 +65,8 @@ class Combiner:
         encoder: ScoreEncoder,
         ensemble: str,
         now_ns: int,
+        *,
+        corrections: bool = False,
     ) -> None:
         assert join_config.members == len(members)
         assert join_config.columns == decider.outcome.columns
@@ -110,6 +83,10 @@ class Combiner:
         # `predictions` partition → offset behind the last record taken in.
         self._positions: dict[int, int] = {}
         self.bad_frames: Counter[str] = Counter()
+        names = [member.name for member in members]
+        self._hindsight = Hindsight(
+            decider, names, ensemble, join_config.remembered, publish=corrections
+        )
 
     # -- partitions come and go --------------------------------------------------------------
 
@@ -121,6 +98,7 @@ class Combiner:
     def close(self, place: Place) -> None:
         """Forget a partition and all that waits in it; whoever owns it next reads it again."""
         self._windows.pop(place, None)
+        self._hindsight.close(place)
         if all(partition != place[1] for _, partition in self._windows):
             self._positions.pop(place[1], None)
 
@@ -157,9 +135,15 @@ class Combiner:
         self._windows[place].add(block, now_ns)
 
     def add_frames(
-        self, partition: int, frames: Sequence[tuple[int, PredictionFrame]], now_ns: int
+        self,
+        partition: int,
+        frames: Sequence[tuple[int, PredictionFrame]],
+        now_ns: int,
+        sent_ms: Callable[[], Mapping[int, int]] = dict,
     ) -> None:
         """Take in records of one `predictions` partition, in order, with their offsets.
+
+        `sent_ms` gives their timestamps by offset, for where the latency went.
 
         Frames that name no member or another partition are counted in `bad_frames` and left out.
         """
@@ -178,9 +162,31 @@ class Combiner:
         for (topic, model), group in groups.items():
             column = self._columns[model]
             join = self._windows[(topic, partition)].join
-            cells = merged(group)
-            answers = join.add_answers(column.index, within(column.member, cells), now_ns)
-            self._count(column, answers)
+            for cells in self._cells(group, now_ns, sent_ms):
+                answers = join.add_answers(column.index, within(column.member, cells), now_ns)
+                self._count(column, answers)
+                if answers.too_late:
+                    self._hindsight.look((topic, partition), column.index, answers.too_late, join)
+
+    def _cells(
+        self,
+        group: Sequence[tuple[int, PredictionFrame]],
+        now_ns: int,
+        sent_ms: Callable[[], Mapping[int, int]],
+    ) -> list[Cells]:
+        """One model's frames as one, or each with its times where these are kept."""
+        if not self._join_config.stamped:
+            return [merged(group)]
+        times = sent_ms()
+        return [
+            replace(
+                merged([(record, frame)]),
+                stamp=Stamp(
+                    now_ns, times.get(record, 0), frame.timing.queue_ms, frame.timing.model_ms
+                ),
+            )
+            for record, frame in group
+        ]
 
     def skip_frames(self, partition: int, behind: int) -> None:
         """Records up to the offset `behind` were no frames at all."""
@@ -201,7 +207,11 @@ class Combiner:
         # later is late.
         if self._judge(now_ns):
             outputs += self._settle(now_ns, now_ms)
-        return outputs
+        members = len(self._columns)
+        return outputs + [
+            Output.of_corrections(place, members, records)
+            for place, records in self._hindsight.take(now_ms).items()
+        ]
 
     def _settle(self, now_ns: int, now_ms: WallMs) -> list[Output]:
         """Decide all partitions together: one event costs the arithmetic as much as many."""
@@ -221,13 +231,14 @@ class Combiner:
             for offset in rows.offsets.tolist()
         ]
         values = self._encoder.encode(
-            sources, settled, block, decisions, self._waited_for(), now_ms
+            sources, settled, block, decisions, self._waited_for(), now_ms, now_ns
         )
         latest = self._latest(block, decisions, now_ms)
         outputs: list[Output] = []
         start = 0
         for place, rows, events in parts:
             here = slice(start, start + len(events))
+            self._hindsight.remember(place, rows, events, decisions, here)
             outputs.append(
                 self._output(
                     place,
@@ -369,6 +380,12 @@ class Combiner:
         for window in self._windows.values():
             window.join.set_expected(expected)
         return True
+
+    def regrets(self) -> Mapping[tuple[str, bool], int]:
+        """Late answers since the last call, by model and whether they would change the label."""
+        judged, self._hindsight.judged = self._hindsight.judged, Counter()
+        names = list(self._columns)
+        return {(names[column], changed): n for (column, changed), n in judged.items()}
 
     def report(self) -> list[ModelReport]:
         """Each model's state, and its tally since the last report."""

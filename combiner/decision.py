@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cache.latest import NO_LABEL, Latest, LatestScore
 from combiner.calibration import Calibrator
+from combiner.explanation import Explanation, Labels, explain
 from combiner.fallback import CACHED, PARTIAL, PRIOR, RESERVE, Ladder
 from combiner.outcome import BINARY, Outcome
 from combiner.settled import ANSWERED, REFUSED, Settled
@@ -34,6 +35,7 @@ class Decisions:
         used: bool[N, M], whose answers made the score.
         calibrated: float64[N, M, K], answers as probabilities; NaN where there is none.
         contributions: float64[N, M, K], or None when not asked for.
+        explanation: likewise.
         cached_at_ms: when a cached score was made, by row.
     """
 
@@ -45,6 +47,7 @@ class Decisions:
     calibrated: Floats
     contributions: Floats | None
     cached_at_ms: dict[int, WallMs]
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class Decider:
         scores = np.tile(np.array(self._config.prior), (len(settled), 1))
         labels = outcome.labels(scores, threshold)
         contributions = np.zeros(raw.shape) if self._config.explain else None
+        explanation = Explanation.nothing(*raw.shape) if self._config.explain else None
         for strategy, rows in (
             (self._strategy, np.flatnonzero(rungs <= PARTIAL)),
             (self._reserve_strategy, np.flatnonzero(rungs == RESERVE)),
@@ -127,14 +131,50 @@ class Decider:
                 combined = strategy.combine(source, used[rows])
                 scores[rows] = combined
                 labels[rows] = outcome.labels(combined, strategy.threshold)
-                if contributions is not None:
+                if contributions is not None and explanation is not None:
                     contributions[rows] = strategy.contributions(source, used[rows])
+                    explanation.put(
+                        rows, self._explained(strategy, source, calibrated[rows], used[rows])
+                    )
         cached_at_ms = self._from_cache(settled, entities, rungs, scores, labels, now_ms)
         agrees = used & (outcome.labels(calibrated, threshold) == labels[:, None])
         confidence = np.minimum((agrees * self._weight_shares).sum(axis=1), 1.0)
         return Decisions(
-            scores, labels, confidence, rungs, used, calibrated, contributions, cached_at_ms
+            scores, labels, confidence, rungs, used, calibrated, contributions, cached_at_ms,
+            explanation,
+        )  # fmt: skip
+
+    def _explained(
+        self, strategy: Strategy, answers: Floats, opinions: Floats, used: Bools
+    ) -> Explanation:
+        outcome, threshold = self._config.outcome, self._config.threshold
+        labels = None
+        if outcome.task != "regression":
+            labels = Labels(
+                lambda scores: outcome.labels(scores, strategy.threshold),
+                lambda scores: outcome.labels(scores, threshold),
+            )
+        combined = strategy.combine(answers, used)
+        return explain(
+            strategy.combine, answers, opinions, used, combined, self._weight_shares, labels
         )
+
+    def in_hindsight(
+        self, answers: Floats, states: NDArray[np.uint8]
+    ) -> tuple[Floats, NDArray[np.int64], Bools]:
+        """What would be decided with some answers, whatever the cache knows.
+
+        Returns float64[L, K] scores, int64[L] labels, and bool[L], whether there are enough
+        answers for a score of their own: the others hold the prior.
+        """
+        count = len(states)
+        nothing = np.zeros(count, dtype=np.int64)
+        settled = Settled(
+            nothing, nothing, answers, states, nothing, np.zeros(count, np.bool_), {},
+            np.zeros(count, np.bool_),
+        )  # fmt: skip
+        decisions = self.decide(settled, [], WallMs(0))
+        return decisions.scores, decisions.labels, decisions.rungs < CACHED
 
     def _from_cache(
         self,

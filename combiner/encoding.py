@@ -11,6 +11,7 @@ from combiner.decision import Absences, Decisions
 from combiner.fallback import RUNGS
 from combiner.outcome import BINARY, Outcome
 from combiner.settled import Settled
+from combiner.telling import explained, latencies
 from combiner.window import EventBlock
 from streams.frames import UNSTATED_REASON
 from streams.instants import WallMs, iso_from_wall_ms
@@ -44,6 +45,7 @@ class ScoreEncoder:
         decisions: Decisions,
         waited_for: NDArray[np.bool_],
         now_ms: WallMs,
+        now_ns: int = 0,
     ) -> list[bytes]:
         """One JSON object for each of N events; bad events give empty bytes.
 
@@ -54,6 +56,7 @@ class ScoreEncoder:
             decisions: their scores.
             waited_for: bool[M], who was waited for.
             now_ms: wall clock.
+            now_ns: monotonic time, for where the latency went.
         """
         models, missing = self._patterns(settled, decisions.used, waited_for)
         outcome, labels = self._names.outcome, decisions.labels
@@ -64,11 +67,12 @@ class ScoreEncoder:
                 ScoredRecord(
                     id_, score, label, confidence, self._names.ensemble, used, absent, rung,
                     time, latency, source, age, predictions, contributions, shares,
+                    about, stages,
                 )
             )
             for (
                 id_, score, label, confidence, used, absent, rung,
-                time, latency, source, age, predictions, contributions, shares,
+                time, latency, source, age, predictions, contributions, shares, about, stages,
             ) in zip(
                 block.ids, outcome.shown_scores(decisions.scores, labels),
                 outcome.shown_labels(labels),
@@ -78,6 +82,10 @@ class ScoreEncoder:
                 self._by_model(decisions.calibrated, decisions.used),
                 self._by_model(decisions.contributions, decisions.used),
                 self._by_class(decisions.scores),
+                explained(decisions.explanation, self._names.models, outcome, len(settled)),
+                latencies(
+                    settled, decisions.used, block.record_ms, self._names.models, (now_ns, now_ms)
+                ),
                 strict=True,
             )
         ]  # fmt: skip

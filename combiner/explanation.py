@@ -45,6 +45,27 @@ class Explanation:
     without: Floats
     decisive: Bools
 
+    @classmethod
+    def nothing(cls, count: int, members: int, columns: int) -> "Explanation":
+        """Of N events nothing, yet."""
+        return cls(
+            np.full(count, np.nan),
+            np.full(count, np.nan),
+            np.full(count, np.nan),
+            np.zeros(count, np.bool_),
+            np.full((count, members, columns), np.nan),
+            np.zeros((count, members), np.bool_),
+        )
+
+    def put(self, rows: Ints, found: "Explanation") -> None:
+        """What was found of some rows."""
+        self.agreement[rows] = found.agreement
+        self.dispersion[rows] = found.dispersion
+        self.entropy[rows] = found.entropy
+        self.consensus[rows] = found.consensus
+        self.without[rows] = found.without
+        self.decisive[rows] = found.decisive
+
 
 @dataclass(frozen=True, slots=True)
 class Labels:
@@ -91,25 +112,23 @@ def explain(
         weights: float64[M], how much each member counts in the agreement.
         labels: how labels come about; None for regression.
     """
-    count = len(scores)
     rows = np.flatnonzero(used.any(axis=1))
+    found = Explanation.nothing(*answers.shape)
     here = used[rows]
     given = np.where(here[:, :, None], opinions[rows], 0.0)
-    without = leave_one_out(combine, answers, used)
-    agrees, spread, uncertain = (np.full(count, np.nan) for _ in range(3))
-    consensus, decisive = np.zeros(count, np.bool_), np.zeros(used.shape, np.bool_)
-    spread[rows] = dispersion(given, here)
+    found.without[:] = leave_one_out(combine, answers, used)
+    found.dispersion[rows] = dispersion(given, here)
     if labels is not None and len(rows):
         ours = labels.ensemble(scores[rows])
         theirs = _per_member(labels.member, given)
-        agrees[rows] = agreement(theirs, ours, here, weights)
-        uncertain[rows] = entropy(scores[rows])
-        consensus[rows] = ((theirs == ours[:, None]) | ~here).all(axis=1)
-        left = without[rows]
+        found.agreement[rows] = agreement(theirs, ours, here, weights)
+        found.entropy[rows] = entropy(scores[rows])
+        found.consensus[rows] = ((theirs == ours[:, None]) | ~here).all(axis=1)
+        left = found.without[rows]
         known: Bools = np.asarray(~np.isnan(left).any(axis=2))
         others = _per_member(labels.ensemble, np.where(known[:, :, None], left, 0.0))
-        decisive[rows] = known & (others != ours[:, None])
-    return Explanation(agrees, spread, uncertain, consensus, without, decisive)
+        found.decisive[rows] = known & (others != ours[:, None])
+    return found
 
 
 def _per_member(label: Label, answers: Floats) -> Ints:

@@ -41,6 +41,8 @@ class HealthReporter:
         for reason, count in core.bad_frames.items():
             metrics.counter(signals.BAD_FRAMES, reason).inc(count)
         core.bad_frames.clear()
+        for (model, changed), count in core.regrets().items():
+            metrics.counter(signals.REVISED, model, "yes" if changed else "no").inc(count)
         now_ns, now_ms = self._clock.monotonic_ns(), self._clock.wall_ms()
         reports = core.report()
         self.deserted = all(report.state == "FAILED" for report in reports)

@@ -1,7 +1,7 @@
 """From the frames of a fetch to the cells of the join: which count, merged, and within range."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ def within(member: Member, cells: Cells) -> Cells:
     where = np.flatnonzero(wrong).tolist()
     why = f"outside [{member.minimum}, {member.maximum}]"
     reasons = cells.reasons | {place: f"{scores[place]} {why}" for place in where}
-    return Cells(cells.offsets, np.where(wrong, np.nan, scores), cells.record, reasons)
+    return replace(cells, scores=np.where(wrong, np.nan, scores), reasons=reasons)
 
 
 def _shares_within(member: Member, cells: Cells, wrong: NDArray[np.bool_]) -> Cells:
@@ -95,4 +95,4 @@ def _shares_within(member: Member, cells: Cells, wrong: NDArray[np.bool_]) -> Ce
     if not void.any():
         return cells
     kept = np.where(void[:, None], np.nan, scores)
-    return Cells(cells.offsets, kept, cells.record, reasons)
+    return replace(cells, scores=kept, reasons=reasons)

@@ -29,15 +29,14 @@ and keeps its place so that everything leaves in one order. An event that left i
 (`skip`) has a row that is gone from the start.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
+from numpy.typing import NDArray
 
-from combiner.ahead import MOST_BYTES, Runs
+from combiner.ahead import Runs
 from combiner.answers import Answers, Cells, EarlyAnswers, Judgement, Reasons
+from combiner.limits import JoinConfig as JoinConfig  # noqa: PLC0414 -- also found here
 from combiner.overtaking import Overtaking
-from combiner.quorum import Quorum
-from combiner.rows import Bools, Ints, Rows, indices
+from combiner.rows import Bools, Floats, Ints, Rows, indices
 from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
 
 _FOREVER = np.iinfo(np.int64).max
@@ -46,43 +45,15 @@ CHUNK_ROWS = 8192
 _FEW_ROWS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class JoinConfig:
-    """Limits of a join. Durations in nanoseconds.
-
-    Attributes:
-        members, columns: how many models, and how many numbers an answer has.
-        deadline_ns, stall_ns, catch_up_limit_ns, patient_until_ns: see rule 2.
-        in_order, ahead_bytes: see rule 3.
-        quorum: who need not be waited for; None waits for all.
-        remembered, initial_rows: settled rows to keep at least; room at the start.
-    """
-
-    members: int
-    deadline_ns: int
-    stall_ns: int
-    catch_up_limit_ns: int
-    in_order: bool = True
-    ahead_bytes: int = MOST_BYTES
-    quorum: Quorum | None = None
-    patient_until_ns: int = 0
-    remembered: int = 4096
-    initial_rows: int = 4096
-    columns: int = 1
-
-    def __post_init__(self) -> None:
-        assert self.members > 0
-        assert 0 < self.deadline_ns <= self.catch_up_limit_ns
-        assert self.stall_ns > 0
-
-
 class DeadlineJoin:
     """Joins the answers of M models to the events of one partition."""
 
     def __init__(self, config: JoinConfig, expected: Bools) -> None:
         assert expected.shape == (config.members,)
         self.config = config
-        self._rows = Rows(config.members, config.columns, config.initial_rows)
+        self._rows = Rows(
+            config.members, config.columns, config.initial_rows, stamped=config.stamped
+        )
         self._expected = expected.copy()
         self._progress_ns = np.full(config.members, config.patient_until_ns, dtype=np.int64)
         self._last_offset = -1
@@ -232,9 +203,11 @@ class DeadlineJoin:
             rows.remaining[which] -= 1
         rows.record[which] = np.minimum(rows.record[which], cells.record)
         rows.changed[which] = self._changed = True
+        if cells.stamp is not None:
+            rows.stamps[:, member, which] = np.array(cells.stamp)[:, None]
         answers.filled = count
         answers.latency_ns = count * now_ns - int(np.add.reduce(rows.seen_ns[which]))
-        answers.late = self._late_among(which, now_ns)
+        self._look_for_late(which, cells, now_ns, answers)
         where = indices(which) if cells.reasons else ()
         refused = cells.refused if cells.reasons else ()
         for position, reason in cells.reasons.items():
@@ -243,14 +216,20 @@ class DeadlineJoin:
             if refused[position] and row >= rows.head and not rows.gone[row]:
                 self._reasons.keep(rows.base + row, member, reason)
 
-    def _late_among(self, which: slice | Ints, now_ns: int) -> int:
-        """How many rows left before; those that did not wait for their deadline have until then."""
+    def _look_for_late(
+        self, which: slice | Ints, cells: Cells, now_ns: int, answers: Answers
+    ) -> None:
+        """Rows that left before; those that did not wait for their deadline have until then."""
         rows = self._rows
-        if isinstance(which, slice) and not self._overtaking.count and self.config.quorum is None:
-            return max(0, min(int(which.stop), rows.head) - int(which.start))
-        left: Bools = (indices(which) < rows.head) | rows.gone[which]
-        left &= ~rows.hurried[which] | (~rows.backlog[which] & (rows.due_ns[which] <= now_ns))
-        return int(np.count_nonzero(left))
+        if isinstance(which, slice) and which.start >= rows.head and not self._overtaking.count:
+            return
+        places = indices(which)
+        left: Bools = (places < rows.head) | rows.gone[which]
+        if not left.any():
+            return
+        in_time = rows.backlog[which] | (rows.due_ns[which] > now_ns)
+        answers.late = int(np.count_nonzero(left & ~(rows.hurried[which] & in_time)))
+        answers.too_late = (rows.base + places[left & ~cells.refused],)
 
     def set_expected(self, expected: Bools) -> None:
         """Say which models are waited for from now on, in pending rows too."""
@@ -298,7 +277,14 @@ class DeadlineJoin:
             rows.scoreable[which].copy(),
             self._reasons.take(numbers, states),
             rows.hurried[which].copy(),
+            rows.stamps[:, :, which].transpose(2, 1, 0).copy(),
         )
+
+    def answers_to(self, numbers: Ints) -> tuple[Floats, NDArray[np.uint8]]:
+        """float64[L, M, K] and uint8[L, M]: what there is by now of rows that are remembered."""
+        which = numbers - self._rows.base
+        scores = self._rows.scores[:, :, which].transpose(2, 0, 1)
+        return scores, self._rows.states[:, which].T
 
     def _from_the_top(self, now_ns: int, limit: int) -> slice | Ints | None:
         """Rows that leave in order."""

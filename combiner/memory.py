@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cache import keys
 from cache.latest import Latest, decode_latest, encode_latest
 from cache.protocol import ScoreCache
-from combiner.core import Output
+from combiner.output import Output
 
 
 class LatestScores:

@@ -26,8 +26,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from combiner.core import Output, Place
 from combiner.cutting import cut_to
+from combiner.output import Output, Place
 from combiner.window import BadRecord
 from streams.client import translated
 from streams.columns import Position
@@ -107,6 +107,7 @@ class OutboxConfig:
         producer: librdkafka properties of the producer.
         scored: topic of scored records.
         dead_letters: topic of dead letters.
+        corrections: topic of corrections; empty if they go nowhere.
         ensemble: `name@version`, for dead-letter headers.
         transactional_id: stable for this slot; empty for at-least-once delivery.
         commit_interval_ms: least time between two transactions.
@@ -118,6 +119,7 @@ class OutboxConfig:
     ensemble: str
     transactional_id: str
     commit_interval_ms: int
+    corrections: str = ""
 
 
 @dataclass(slots=True)
@@ -323,22 +325,20 @@ class Outbox:
                 if output.headers:
                     self._produce_singly(output)
                 else:
-                    messages: list[dict[str, Any]] = [
-                        {"key": key, "value": value} for key, value in output.scored
-                    ]
-                    self._produce_batch(messages, output.place[1])
+                    self._produce_batch(self._config.scored, _messages(output.scored), output)
+                self._produce_batch(self._config.corrections, _messages(output.corrections), output)
                 for offset, bad in output.dead:
                     self._produce_dead(output.place, offset, bad)
 
-    def _produce_batch(self, messages: list[dict[str, Any]], partition: int) -> None:
+    def _produce_batch(self, topic: str, messages: list[dict[str, Any]], output: Output) -> None:
         while messages:
-            self._producer.produce_batch(self._config.scored, messages, partition=partition)
+            self._producer.produce_batch(topic, messages, partition=output.place[1])
             refused = [message for message in messages if "_error" in message]
             if not refused:
                 return
             error = refused[0]["_error"]
             if not isinstance(error, KafkaError) or error.code() != _QUEUE_FULL:
-                raise BrokerError(f"topic {self._config.scored}: {error}")
+                raise BrokerError(f"topic {topic}: {error}")
             messages = [{"key": m["key"], "value": m["value"]} for m in refused]
             self._producer.poll(_QUEUE_FULL_WAIT_S)
 
@@ -353,11 +353,8 @@ class Outbox:
         cut: list[tuple[str, bytes | None]] = []
         if self._dead_letter_bytes is not None:
             key, value, original, cut = cut_to(bad, self._dead_letter_bytes)
-        headers = dead_letter_headers(
-            original, place[0], place[1], offset, bad.why, self._config.ensemble
-        )
-        headers += cut
-        self._produce_one(self._config.dead_letters, value, key, headers)
+        headers = dead_letter_headers(original, *place, offset, bad.why, self._config.ensemble)
+        self._produce_one(self._config.dead_letters, value, key, [*headers, *cut])
 
     def _produce_one(
         self,
@@ -395,3 +392,7 @@ class Outbox:
         with contextlib.suppress(KafkaException):
             self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
         return RewindError(str(problem))
+
+
+def _messages(records: Sequence[tuple[bytes | None, bytes]]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": value} for key, value in records]

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from combiner.answers import Stamp
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -31,11 +33,13 @@ class Rows:
         met: bool, whether its quorum is met.
         hurried: bool, whether it left for its quorum alone.
         states: uint8[M, …], one line per member: a frame writes neighbouring cells.
+        stamps: float64[4, M, …], when each answer was where (`combiner.answers.Stamp`); none of
+            the four unless they are wanted.
         scores: float64[M, K, …].
     """
 
-    def __init__(self, members: int, columns: int, capacity: int) -> None:
-        self._members, self._columns = members, columns
+    def __init__(self, members: int, columns: int, capacity: int, *, stamped: bool = False) -> None:
+        self._members, self._columns, self._stamped = members, columns, stamped
         self.first = self.judged = self.head = self.tail = 0
         self.base = 0
         self._allocate(capacity)
@@ -56,12 +60,14 @@ class Rows:
         self.hurried: Bools = np.empty(capacity, dtype=np.bool_)
         self.states: NDArray[np.uint8] = np.empty((members, capacity), dtype=np.uint8)
         self.scores: Floats = np.empty((members, self._columns, capacity), dtype=np.float64)
+        stamps = len(Stamp._fields) if self._stamped else 0
+        self.stamps: Floats = np.empty((stamps, members, capacity), dtype=np.float64)
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         return (
             self.offsets, self.seen_ns, self.due_ns, self.record, self.remaining, self.backlog,
             self.scoreable, self.gone, self.changed, self.met, self.hurried, self.states,
-            self.scores,
+            self.scores, self.stamps,
         )  # fmt: skip
 
     def make_room(self, count: int, remembered: int) -> None:

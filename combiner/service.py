@@ -14,7 +14,7 @@ from confluent_kafka import TopicPartition
 from cache.protocol import ScoreCache
 from combiner.ahead import UnreadableError, decode
 from combiner.assembly import block_maker, combiner_of
-from combiner.core import Combiner, Output, Place
+from combiner.core import Combiner
 from combiner.fallback import RUNGS
 from combiner.health_report import HealthReporter
 from combiner.memory import LatestScores
@@ -26,6 +26,7 @@ from combiner.outbox import (
     Shipment,
     rewind_wait_s,
 )
+from combiner.output import Output, Place
 from registry.bundle import LoadedBundle
 from streams import signals
 from streams.columns import Columns, Position, columns_of
@@ -135,7 +136,7 @@ class CombinerService:
         counts = self._health_sink.require_partitions(
             topics.predictions,
             same=[*topics.inputs, topics.scored],
-            others=[topics.dead_letters, topics.health],
+            others=[topics.dead_letters, topics.health, *filter(None, [topics.corrections])],
         )
         for name, count in counts.items():
             self._metrics.gauge(signals.PARTITIONS, name).set(count)
@@ -150,14 +151,13 @@ class CombinerService:
         )
 
     def _new_outbox(self) -> Outbox:
-        exactly_once = self._settings.combiner.delivery == "exactly_once"
+        combiner, topics = self._settings.combiner, self._settings.topics
         config = OutboxConfig(
             producer_config(self._settings.kafka),
-            self._settings.topics.scored,
-            self._settings.topics.dead_letters,
-            self._ensemble,
-            self._identity.member if exactly_once else "",
-            self._settings.combiner.commit_interval_ms,
+            *(topics.scored, topics.dead_letters, self._ensemble),
+            self._identity.member if combiner.delivery == "exactly_once" else "",
+            combiner.commit_interval_ms,
+            topics.corrections,
         )
         return Outbox(config, self._on_published, self._dead_letter_bytes)
 
@@ -280,7 +280,7 @@ class CombinerService:
             except FrameError as error:
                 log.debug("predictions/%d/%d: %s", partition, offset, error)
                 self._core.bad_frames["no frame"] += 1
-        self._core.add_frames(partition, frames, now_ns)
+        self._core.add_frames(partition, frames, now_ns, columns.times_by_offset)
         self._core.skip_frames(partition, int(columns.offsets[-1]) + 1)
 
     # -- what goes out -----------------------------------------------------------------------

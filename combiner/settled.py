@@ -1,7 +1,7 @@
 """Rows that leave the join: what is known of some events when they are decided."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ class Settled:
         scoreable: bool[N]; False for bad events.
         reasons: why, for refused cells, by (row, member).
         hurried: bool[N], whether a row left for its quorum, before all were there or late.
+        stamps: float64[N, M, 4], when each answer was where, or float64[N, M, 0]; meaningless
+            where not ANSWERED.
     """
 
     numbers: NDArray[np.int64]
@@ -33,6 +35,7 @@ class Settled:
     scoreable: NDArray[np.bool_]
     reasons: dict[tuple[int, int], str]
     hurried: NDArray[np.bool_]
+    stamps: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0, 0)))
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -56,4 +59,5 @@ def joined_rows(parts: Sequence[Settled]) -> Settled:
         np.concatenate([part.scoreable for part in parts]),
         reasons,
         np.concatenate([part.hurried for part in parts]),
+        np.concatenate([part.stamps for part in parts]),
     )

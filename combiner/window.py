@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner.answers import Answers
-from combiner.join import CHUNK_ROWS, DeadlineJoin, JoinConfig
+from combiner.join import CHUNK_ROWS, DeadlineJoin
+from combiner.limits import JoinConfig
 from combiner.settled import Settled
 from streams.columns import Columns
 from streams.events import BadEvent, EventDecoder

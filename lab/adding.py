@@ -61,8 +61,7 @@ def add_model(
 
     Raises:
         DataError: the file cannot be read, or name or ending are of no use.
-        BundleError: the bundle is not as it was written, has such a model already, or the file is
-            no model that fits it.
+        BundleError: the bundle was changed or has such a model, or the file is none that fits.
     """
     check_free(out, replace=replace)
     format_ = FORMATS.get(file.suffix)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import msgspec
 
 from cache.latest import Latest
-from combiner.core import Combiner, Output
+from combiner.core import Combiner
+from combiner.output import Output
 from combiner.window import EventBlock
 from replay.recorded import Recorded
 from streams.frames import PredictionFrame

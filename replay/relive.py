@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping
 
-from combiner.core import Output
+from combiner.output import Output
 from combiner.window import EventBlock, block_of
 from replay.reading import Place, Stretch, StretchReader
 from replay.timeline import Answers, Lane, Timeline

@@ -12,9 +12,10 @@ import numpy as np
 from confluent_kafka import Message
 
 from combiner.assembly import combiner_of, members_of
-from combiner.core import Combiner, Output
+from combiner.core import Combiner
 from combiner.decision import Recall
 from combiner.fallback import RUNGS
+from combiner.output import Output
 from combiner.window import EventBlock, block_of
 from registry.bundle import LoadedBundle
 from replay.again import Again, Recollection

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from combiner.core import Output
+from combiner.output import Output
 from simulation.group import GroupMember
 from simulation.log import RefusedError, Transaction
 from simulation.process import DEAD_LETTERS, SCORED, Dialogue, Process

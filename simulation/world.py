@@ -15,7 +15,7 @@ from combiner.decision import Decider, DecisionConfig
 from combiner.encoding import Names, ScoreEncoder
 from combiner.fallback import Ladder
 from combiner.health import HealthConfig
-from combiner.join import JoinConfig
+from combiner.limits import JoinConfig
 from combiner.outcome import BINARY, Outcome
 from combiner.quorum import CertainLabel, Quorum, ShareQuorum
 from combiner.strategies.median import Median

@@ -70,8 +70,10 @@ def wanted_topics(topics: TopicSettings) -> list[WantedTopic]:
         ("predictions", topics.predictions),
         ("scored", topics.scored),
         ("dead_letters", topics.dead_letters),
+        ("corrections", topics.corrections),
     ):
-        found.append(WantedTopic(role, name, count, "delete"))
+        if name:
+            found.append(WantedTopic(role, name, count, "delete"))
     found.append(WantedTopic("health", topics.health, 1, "delete"))
     found.append(WantedTopic("control", topics.control, 1, "compact"))
     return found

@@ -36,6 +36,10 @@ class Columns:
     def __len__(self) -> int:
         return len(self.values)
 
+    def times_by_offset(self) -> dict[int, int]:
+        """The timestamp of each record, in milliseconds."""
+        return dict(zip(self.offsets.tolist(), self.timestamps_ms.tolist(), strict=True))
+
     def headers(self, row: int) -> Sequence[Header]:
         """The headers of one record."""
         return self.messages[row].headers() or ()

@@ -18,6 +18,72 @@ ModelState = Literal["HEALTHY", "DEGRADED", "FAILED", "PROBING"]
 MAX_HEADER_CHARS = 500
 
 
+class Explained(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far the members agree on a score, and whose absence would have mattered.
+
+    Attributes:
+        agreement: share of the used members' weight that has the ensemble's label.
+        dispersion: standard deviation of the used members' answers.
+        entropy: of the score, from 0 (certain) to 1 (anything is as likely).
+        consensus: whether all used members have the ensemble's label.
+        decisive: the members without whose answer the label would have been another.
+        without: member → the score had it been absent; with several classes the score of each.
+
+    Without a used member there is nothing to say, and of regression nothing about labels.
+    """
+
+    agreement: float | None = None
+    dispersion: float | None = None
+    entropy: float | None = None
+    consensus: bool | None = None
+    decisive: Sequence[str] = ()
+    without: Mapping[str, float | dict[str, float]] = {}
+
+
+class Stages(msgspec.Struct, frozen=True):
+    """Where the latency of a score went, in milliseconds; see `combiner.latency`.
+
+    `model` is whose answer it was that came last of those the score is made of.
+    """
+
+    model: str
+    to_worker_ms: float
+    queue_ms: float
+    model_ms: float
+    to_combiner_ms: float
+    combiner_ms: float
+
+
+class CorrectionRecord(msgspec.Struct, frozen=True):
+    """What a late answer would have changed.
+
+    Attributes:
+        source: `topic/partition/offset` of the event.
+        id: the event's id.
+        revision: how many late answers there are by now; the published score is revision 0.
+        model: whose answer came late.
+        ensemble: `name@hash`.
+        score_before: of the revision before.
+        score_now: with this answer too.
+        label_before: of the revision before.
+        label_now: with this answer too.
+        would_have_changed: whether these labels differ.
+        time: when this was worked out, ISO 8601 in UTC.
+    """
+
+    source: str
+    id: str
+    revision: int
+    model: str
+    ensemble: str
+    score_before: float
+    score_now: float
+    label_before: int | str | None
+    label_now: int | str | None
+    would_have_changed: bool
+    time: str
+
+
 class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The final score of one event.
 
@@ -41,6 +107,8 @@ class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         contributions: with explanation, each member's share in the score.
         scores: of several classes each one's probability; with several classes `predictions` and
             `contributions` hold such objects, too.
+        explanation: with explanation, how far the members agree, and whose absence mattered.
+        stages: with explanation, where the latency went.
     """
 
     id: str
@@ -58,6 +126,8 @@ class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     predictions: Mapping[str, float | dict[str, float]] | None = None
     contributions: Mapping[str, float | dict[str, float]] | None = None
     scores: dict[str, float] | None = None
+    explanation: Explained | None = None
+    stages: Stages | None = None
 
 
 class HealthRecord(msgspec.Struct, frozen=True):

@@ -74,6 +74,7 @@ class TopicSettings(Section):
     dead_letters: Name = "dead-letters"
     health: Name = "health"
     control: Name = "control"
+    corrections: Name | Literal[""] = ""
     partitions: Annotated[int, Field(gt=0, le=10_000)] = 4
     replication_factor: Annotated[int, Field(gt=0, le=32_767)] = 1
     retention_hours: Positive = 168
@@ -81,7 +82,7 @@ class TopicSettings(Section):
     @model_validator(mode="after")
     def _distinct(self) -> "TopicSettings":
         names = [*self.inputs, self.predictions, self.scored, self.dead_letters]
-        names += [self.health, self.control]
+        names += [self.health, self.control, *filter(None, [self.corrections])]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"topic `{twice[0]}` has two roles; expected distinct names")

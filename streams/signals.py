@@ -89,6 +89,12 @@ JOIN_SECONDS = Signal(
 )
 PENDING = Signal("ensemble_pending_events", "gauge", "Events waiting for predictions")
 LATE = Signal("ensemble_late_predictions_total", "counter", "Answers after the score", ("model",))
+REVISED = Signal(
+    "ensemble_late_labels_total",
+    "counter",
+    "Late answers, by whether they would have changed the label",
+    ("model", "changed"),
+)
 MISSED = Signal("ensemble_missed_predictions_total", "counter", "Scores without it", ("model",))
 BAD_FRAMES = Signal(
     "ensemble_bad_frames_total", "counter", "Predictions records that are no frame", ("reason",)

@@ -21,7 +21,14 @@ from pydantic import BaseModel
 from cli.main import app
 from streams import errors
 from streams.frames import FrameError, decode_frame
-from streams.records import ControlRecord, Headers, HealthRecord, ModelState, ScoredRecord
+from streams.records import (
+    ControlRecord,
+    CorrectionRecord,
+    Headers,
+    HealthRecord,
+    ModelState,
+    ScoredRecord,
+)
 from streams.settings import (
     FeatureMapping,
     ModelSettings,
@@ -296,7 +303,12 @@ def check_examples(_page: str, text: str) -> Iterator[str]:
 
 def check_json(block: str) -> None:
     keys = json.loads(block).keys()
-    kinds = {"source": ScoredRecord, "combiner": HealthRecord, "paused": ControlRecord}
+    kinds = {
+        "revision": CorrectionRecord,
+        "source": ScoredRecord,
+        "combiner": HealthRecord,
+        "paused": ControlRecord,
+    }
     kind: Any = next((kind for key, kind in kinds.items() if key in keys), None)
     if kind is not None:
         decoded = msgspec.json.decode(block, type=kind)

@@ -52,7 +52,7 @@ MODULES: dict[str, tuple[str, str]] = {
     "combiner": (
         (
             "join rows overtaking ahead quorum answers settled window intake core tally cutting outcome decision encoding health fallback "
-            "calibration calibrators/* selections subsets recalibration refinement conformal confidence explanation latency corrections cascade "
+            "calibration calibrators/* selections subsets recalibration refinement conformal confidence explanation latency telling corrections hindsight limits output cascade "
             "selection/* strategies/*"
         ),
         "service outbox memory health_report assembly catalogue process",
@@ -77,7 +77,7 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "replay": (
         "bounds letters done timeline again recorded table ledger",
-        "reading finding resend scoring output relive run",
+        "reading finding explaining resend scoring output relive run",
     ),
     "lab": ("", "*"),
     "cli": ("", "*"),

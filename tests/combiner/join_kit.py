@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from combiner.ahead import MOST_BYTES, encoded_bytes, runs_of
 from combiner.answers import Answers, Cells, Judgement
-from combiner.join import DeadlineJoin, JoinConfig
+from combiner.join import DeadlineJoin
+from combiner.limits import JoinConfig
 from combiner.quorum import ShareQuorum
 from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
 
@@ -50,6 +51,11 @@ class Held:
     member: int
     record: int
     answers: list[Answer]
+
+
+def numbers_of(answers: Answers) -> list[int]:
+    """Of the rows that had left when a score came for them."""
+    return sorted(number for part in answers.too_late for number in part.tolist())
 
 
 class ReferenceJoin:
@@ -161,6 +167,8 @@ class ReferenceJoin:
         if row.gone:
             in_time = row.hurried and (row.backlog or row.due_ns > now_ns)
             result.late += not in_time
+            if not math.isnan(score):
+                result.too_late += (np.array([row.number]),)
         elif math.isnan(score) and reason:
             row.reasons[member] = reason
 
@@ -362,7 +370,9 @@ class CheckedJoin:
         )
         before = cells.offsets.copy(), cells.scores.copy(), dict(cells.reasons)
         found = self.join.add_answers(member, cells, self.now_ns)
-        assert found == self.reference.add_answers(member, answers, self.records, self.now_ns)
+        expected = self.reference.add_answers(member, answers, self.records, self.now_ns)
+        assert found == expected
+        assert numbers_of(found) == numbers_of(expected)
         assert np.array_equal(before[0], cells.offsets)
         assert np.array_equal(before[1], cells.scores, equal_nan=True)
         assert before[2] == cells.reasons

@@ -78,9 +78,7 @@ def test_a_reserve_may_answer_anything() -> None:
 
 
 def test_a_strategy_of_which_certainty_cannot_be_told_is_refused() -> None:
-    with pytest.raises(
-        ConfigurationError, match="strategy `opaque`; expected one of best_single"
-    ):
+    with pytest.raises(ConfigurationError, match="strategy `opaque`; expected one of best_single"):
         quorum(quorum="certain", strategy=Opaque)
     assert quorum(quorum="share", strategy=Opaque) is not None
 

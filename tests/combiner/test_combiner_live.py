@@ -89,6 +89,14 @@ def test_every_field_of_a_full_ensemble(live: Live) -> None:
         contributions = record.pop("contributions")
         assert set(contributions) == {"a", "b"}
         label = int(score >= 0.5)
+        explanation = record.pop("explanation")
+        assert explanation["without"] == pytest.approx({"a": answers["b"], "b": answers["a"]})
+        flips = [m for m, left in explanation["without"].items() if int(left >= 0.5) != label]
+        assert explanation["decisive"] == flips
+        stages = record.pop("stages")
+        assert stages.pop("model") in answers
+        assert sum(stages.values()) == pytest.approx(found.record["latency_ms"], abs=0.01)
+        assert min(stages.values()) > -2, "one clock, in whole milliseconds"
         agreeing = sum((answer >= 0.5) == bool(label) for answer in answers.values())
         assert record == {
             "id": f"e{number}",

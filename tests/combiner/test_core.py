@@ -11,12 +11,13 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from combiner.ahead import MOST_BYTES, decode
-from combiner.core import Combiner, Output, Place
+from combiner.core import Combiner
 from combiner.encoding import Names, ScoreEncoder
 from combiner.fallback import RUNGS
 from combiner.health import HealthConfig
 from combiner.intake import Member
-from combiner.join import JoinConfig
+from combiner.limits import JoinConfig
+from combiner.output import Output, Place
 from combiner.quorum import Quorum, ShareQuorum
 from combiner.window import FAR_AHEAD, EventBlock
 from streams.columns import Position
@@ -61,7 +62,9 @@ class World:
         in_order: bool = True,
         ahead_bytes: int = MOST_BYTES,
         quorum: Quorum | None = None,
+        corrections: bool = False,
     ) -> None:
+        self.corrections = corrections
         self.members = list(members or [member("a"), member("b")])
         self.in_order, self.ahead_bytes, self.quorum = in_order, ahead_bytes, quorum
         self.rungs, self.minimum_members = rungs, minimum_members
@@ -92,6 +95,7 @@ class World:
             ScoreEncoder(Names("fraud@1", names), np.array(reserves), explain=False),
             "fraud@1",
             self.now_ns,
+            corrections=self.corrections,
         )  # fmt: skip
         self.uncommitted: list[Output] = []
         self.shipped = (dict(self.committed.inputs), dict(self.committed.predictions))

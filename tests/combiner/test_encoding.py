@@ -1,5 +1,6 @@
 """Scored records as they leave: names and meanings of the fields are a promise."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,9 +73,13 @@ def test_a_full_score_field_by_field() -> None:
     assert list(record) == ALWAYS
 
 
-def test_an_explained_score_has_two_fields_more() -> None:
+def test_an_explained_score_has_three_fields_more() -> None:
     (record,) = records(settled((".A", (0, 0.6))), block(1), explain=True)
-    assert list(record) == [*ALWAYS, "predictions", "contributions"]
+    assert list(record) == [*ALWAYS, "predictions", "contributions", "explanation"]
+    assert record["explanation"] == {
+        "agreement": 1.0, "dispersion": 0.0, "entropy": 0.970951, "consensus": True,
+        "decisive": [],
+    }  # fmt: skip
     assert record["predictions"] == {"b": 0.6}
     assert record["contributions"] == {"b": 0.6}
 
@@ -101,8 +106,40 @@ def test_the_prior_says_so_and_names_nobody() -> None:
 
 def test_the_names_of_the_struct_are_those_on_the_wire() -> None:
     assert list(ScoredRecord.__struct_fields__) == [
-        *ALWAYS, "cached_age_ms", "predictions", "contributions", "scores",
+        *ALWAYS, "cached_age_ms", "predictions", "contributions", "scores", "explanation",
+        "stages",
     ]  # fmt: skip
+
+
+def test_whose_absence_would_have_changed_the_label() -> None:
+    (record,) = records(settled(("AA", (0.9, 0.4))), block(1), weights=(2.0, 1.0), explain=True)
+    assert record["score"] == pytest.approx(2.2 / 3)
+    explanation = record["explanation"]
+    assert explanation["without"] == {"a": 0.4, "b": 0.9}
+    assert explanation["decisive"] == ["a"]
+    assert not explanation["consensus"]
+    assert explanation["agreement"] == pytest.approx(2 / 3, abs=1e-6)
+
+
+def test_where_the_latency_went_is_that_of_the_answer_that_came_last() -> None:
+    rows, events = settled(("AA", (0.9, 0.4))), block(1)
+    sent = float(events.record_ms[0]) + 20
+    stamps = [[[3e6, sent, 5, 8], [9e6, sent + 2, 1, 4]]]
+    rows = dataclasses.replace(rows, stamps=np.array(stamps))
+    decisions = decider((1.0, 1.0)).decide(rows, events.entities, NOW_MS)
+    encoder = ScoreEncoder(Names("x@0", ["a", "b"]), np.array([False, False]), explain=False)
+    waited_for, source = np.array([True, True]), ["events/3/40"]
+    (value,) = encoder.encode(source, rows, events, decisions, waited_for, NOW_MS, 11_000_000)
+    stages = msgspec.json.decode(value)["stages"]
+    assert stages == {
+        "model": "b",
+        "to_worker_ms": 17.0,
+        "queue_ms": 1.0,
+        "model_ms": 4.0,
+        "to_combiner_ms": 26.0,
+        "combiner_ms": 2.0,
+    }
+    assert sum(list(stages.values())[1:]) == msgspec.json.decode(value)["latency_ms"]
 
 
 # -- who is missing --------------------------------------------------------------------------

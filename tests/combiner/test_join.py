@@ -8,7 +8,8 @@ from hypothesis import Phase, find, given, settings
 
 from combiner.ahead import MOST_BYTES, NONE, Runs, runs_of
 from combiner.answers import Answers, Cells, EarlyAnswers, Judgement
-from combiner.join import _FOREVER, Bools, DeadlineJoin, Ints, JoinConfig
+from combiner.join import _FOREVER, Bools, DeadlineJoin, Ints
+from combiner.limits import JoinConfig
 from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
 from tests.combiner.join_kit import (
     DEADLINE_NS,

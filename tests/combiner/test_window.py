@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from combiner.ahead import Runs
 from combiner.answers import Cells
-from combiner.join import JoinConfig
+from combiner.limits import JoinConfig
 from combiner.window import EventBlock, PartitionWindow, block_of, joined_blocks
 from streams.columns import Columns
 from streams.events import EventDecoder

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from combiner import window
 from combiner.ahead import MOST_BYTES, Runs
 from combiner.answers import Answers
-from combiner.core import Combiner, Output
+from combiner.core import Combiner
 from combiner.fallback import RUNGS
-from combiner.join import DeadlineJoin, Ints, JoinConfig
+from combiner.join import DeadlineJoin, Ints
+from combiner.limits import JoinConfig
+from combiner.output import Output
 from combiner.settled import ANSWERED, WAITING
 from simulation import outbox
 from simulation.checkers import rungs_of, violations
