@@ -12,6 +12,7 @@ from chaos.reader import wait_for
 from chaos.stage import Stage
 
 MB = 1_000_000
+REFUSED = 'ensemble_refusals_total{model="greedy",reason="raised"}'
 CRASHES, QUARANTINED = "ensemble_model_crashes_total", "ensemble_model_quarantined"
 
 
@@ -118,11 +119,10 @@ def greedy_model(count: int) -> Result:
         with stage.load(RATE_PER_S, poison):
             for _ in ticks(0.1, 5 * count):
                 most_bytes = max(most_bytes, stage.rss_bytes("worker-greedy-0"))
+        wait_for(lambda: metric_of(stage, "worker-greedy-0", REFUSED) >= count, str)
         report = stage.report()
         ended = len(stage.ended)
-        refused = stage.metric(
-            "worker-greedy-0", 'ensemble_refusals_total{model="greedy",reason="raised"}'
-        )
+        refused = metric_of(stage, "worker-greedy-0", REFUSED)
     return Result.of(
         report,
         not ended and refused == count and most_bytes < 3000 * MB,
