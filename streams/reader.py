@@ -37,7 +37,7 @@ def require_readable(kafka: KafkaSettings, topic: str, group: str) -> None:
 
     Raises:
         AccessError: it may not.
-        BrokerError: the broker does not answer.
+        BrokerError: the broker refuses for another reason.
         ConfigurationError: the client does not accept a property.
     """
     watch = Watch(f"topic {topic}")
@@ -53,12 +53,14 @@ def require_readable(kafka: KafkaSettings, topic: str, group: str) -> None:
         message = consumer.poll(ANSWER_TIMEOUT_S)
     except KafkaException as error:
         watch.check()
-        raise translated(error, f"topic {topic} cannot be read by group {group}") from error
+        refusal = error.args[0]
+    else:
+        refusal = message.error() if message is not None else None
     finally:
         consumer.close()
-    refusal = message.error() if message is not None else None
+    # Whatever passes is met again by whoever reads.
     if refusal is not None and not is_passing(refusal):
-        raise translated(refusal, f"topic {topic} cannot be read")
+        raise translated(refusal, f"topic {topic} cannot be read by group {group}")
 
 
 class TopicReader:

@@ -2,16 +2,18 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import numpy as np
 from redis import Redis
 
 from chaos.goals.goal import Result, goal
 from chaos.plan import Plan
-from chaos.proxy import Toxics
+from chaos.proxy import LOOPBACK, Toxics
 from chaos.reader import wait_for
 from chaos.stage import Stage
 from chaos.verdict import latencies_ms
@@ -22,9 +24,6 @@ SETTLED_MS = 200
 # How long each state lasts; the first second of it is the breakers' time to open.
 FAULT_S, OPENING_S = 5.0, 1.0
 _OPEN = 'ensemble_cache_breaker_open{cache="latest'
-# Answers "LOADING" for seconds, with the few keys that there are.
-_SLOW_START = {"key-load-delay": "20000", "loading-process-events-interval-bytes": "1024"}
-
 Fault = Callable[[Stage], Iterator[None]]
 
 
@@ -63,15 +62,29 @@ def full(stage: Stage) -> Iterator[None]:
         client.config_set("maxmemory", "0")
 
 
+class _Loading(StreamRequestHandler):
+    """Answers each command as a server does that reads its dataset from the disk."""
+
+    def handle(self) -> None:
+        while data := self.request.recv(65_536):
+            # A command is an array, which begins with `*` on a line of its own.
+            commands = (b"\r\n" + data).count(b"\r\n*")
+            self.request.sendall(b"-LOADING Redis is loading the dataset in memory\r\n" * commands)
+
+
 def loading(stage: Stage) -> Iterator[None]:
-    """Answers everything with LOADING."""
-    cache = _cache(stage)
-    cache.kill()
-    other = EmbeddedRedis(stage.directory / "redis", cache.port, settings=_SLOW_START)
-    other.start()
-    yield
-    other.kill()
-    cache.start()
+    """Another server in its place says LOADING to everything; a small dataset loads too fast."""
+    proxy = stage.redis_proxy
+    assert proxy is not None, "a plan without a proxy"
+    with ThreadingTCPServer((LOOPBACK, 0), _Loading) as other:
+        other.daemon_threads = True
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        proxy.target_port = other.server_address[1]
+        proxy.cut()
+        yield
+        proxy.target_port = _cache(stage).port
+        proxy.cut()
+        other.shutdown()
 
 
 def restarted(stage: Stage) -> Iterator[None]:
