@@ -110,6 +110,10 @@ def _carried_over(value: bytes, recorded: Recorded | None) -> bytes:
     if recorded is not None:
         then = recorded.record(int(record.source.rpartition("/")[2]))
     if then is None:
-        return _encode(msgspec.structs.replace(record, latency_ms=0.0))
+        return _encode(msgspec.structs.replace(record, latency_ms=0.0, stages=None))
     missing = {model: then.missing.get(model, why) for model, why in record.missing.items()}
-    return _encode(msgspec.structs.replace(record, latency_ms=then.latency_ms, missing=missing))
+    return _encode(
+        msgspec.structs.replace(
+            record, latency_ms=then.latency_ms, missing=missing, stages=then.stages
+        )
+    )

@@ -21,7 +21,7 @@ class _Brief(msgspec.Struct, frozen=True):
 
     source: str
     score: float
-    label: int
+    label: int | str | None
     fallback: str
 
 
@@ -81,7 +81,7 @@ class Agreement:
 
 
 class Ledger:
-    """The decisions of a replay, held against published ones; 11 bytes an event.
+    """The decisions of a replay, held against published ones; 18 bytes an event.
 
     Args:
         stretches: input partition → offsets from and up to.
@@ -93,7 +93,10 @@ class Ledger:
         self._scores: dict[Place, NDArray[np.float64]] = {
             place: np.empty(count) for place, count in counts.items()
         }
-        self._labels = {place: np.empty(n, dtype=np.int8) for place, n in counts.items()}
+        self._labels: dict[Place, NDArray[np.object_]] = {
+            place: np.empty(n, dtype=np.object_) for place, n in counts.items()
+        }
+        self._names: dict[int | str | None, int | str | None] = {}
         self._rungs = {place: np.full(n, _ABSENT, dtype=np.int8) for place, n in counts.items()}
         self._met = {place: np.zeros(n, dtype=np.bool_) for place, n in counts.items()}
         self.agreement = Agreement()
@@ -105,7 +108,8 @@ class Ledger:
             place, row = self._row(brief.source)
             if row is not None:
                 self._scores[place][row] = brief.score
-                self._labels[place][row] = brief.label
+                # Each label once, however many events have it.
+                self._labels[place][row] = self._names.setdefault(brief.label, brief.label)
                 self._rungs[place][row] = _RUNGS.get(brief.fallback, _ABSENT)
 
     def compare(self, values: Iterable[bytes]) -> None:
@@ -129,7 +133,7 @@ class Ledger:
                 continue
             apart = abs(brief.score - float(self._scores[place][row]))
             found.compared += 1
-            found.same_label += brief.label == int(self._labels[place][row])
+            found.same_label += brief.label == self._labels[place][row]
             found.same_score += apart == 0.0
             found.largest = max(found.largest, apart)
             found.total += apart

@@ -229,7 +229,7 @@ def test_the_first_answer_holds_and_what_does_not_count_is_left_out() -> None:
 # -- the comparison --------------------------------------------------------------------------
 
 
-def scored(source: str, score: float, label: int = 0, rung: str = "none") -> bytes:
+def scored(source: str, score: float, label: int | str | None = 0, rung: str = "none") -> bytes:
     return json.dumps({"source": source, "score": score, "label": label, "fallback": rung}).encode()
 
 
@@ -255,3 +255,12 @@ def test_what_agrees_is_counted_and_the_rest_is_told() -> None:
     }  # fmt: skip
     ledger.compare([scored("e/0/13", 0.1)])
     assert ledger.complete
+
+
+def test_labels_are_classes_or_none_as_well() -> None:
+    ledger = Ledger({("e", 0): (0, 3)})
+    ledger.add([scored("e/0/0", 0.5, "red"), scored("e/0/1", 7.0, None), scored("e/0/2", 0.5, "x")])
+    ledger.compare(
+        [scored("e/0/0", 0.5, "red"), scored("e/0/1", 7.0, None), scored("e/0/2", 0.5, "y")]
+    )
+    assert ledger.finish().facts()["same_label"] == 2 / 3
