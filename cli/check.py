@@ -135,8 +135,10 @@ def _server(model: "ModelSettings", bundle: "LoadedBundle") -> str:
 def _strategy(settings: "Settings", bundle: "LoadedBundle") -> str:
 
     from combiner.assembly import combiner_of
+    from combiner.refining import knowledge_of
 
-    combiner_of(settings, bundle.manifest, settings.ensemble.name, lambda _: [], 0)
+    knowledge = knowledge_of(bundle, settings)
+    combiner_of(settings, bundle.manifest, settings.ensemble.name, lambda _: [], 0, knowledge)
     return settings.combiner.strategy
 
 

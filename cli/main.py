@@ -19,6 +19,7 @@ from cli.check import check
 from cli.consume import consume
 from cli.control import pause, resume
 from cli.dead_letters import app as dead_letters
+from cli.evaluate import evaluate
 from cli.explain import explain
 from cli.get import get
 from cli.init import init
@@ -43,7 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_COMMANDS: list[Callable[..., None]] = [init, train, add_model, check]
+_COMMANDS: list[Callable[..., None]] = [init, train, evaluate, add_model, check]
 if importlib.util.find_spec("cli.demo") is not None:
     _COMMANDS.append(importlib.import_module("cli.demo").demo)
 _COMMANDS += [

@@ -9,7 +9,43 @@ import typer
 from cli.options import JsonOption
 
 if TYPE_CHECKING:
+    from lab.certainty import CertaintyOptions
     from lab.train import TrainedBundle
+
+
+StrategyOption = Annotated[
+    str, typer.Option(help="Whose scores calibration, coverage and threshold are about.")
+]
+CalibrationOption = Annotated[
+    str | None,
+    typer.Option(help="Of the ensemble's scores: isotonic, platt or temperature."),
+]
+ConformalOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How prediction sets (lac, aps) or intervals (absolute, normalised) are made.  "
+        "[default: lac, for regression absolute]"
+    ),
+]
+CoverageOption = Annotated[
+    float | None, typer.Option(help="How often prediction sets or intervals hold the truth.")
+]
+ThresholdOption = Annotated[
+    str | None,
+    typer.Option(help="Best for f1, mcc or youden, or cost:FALSE_POSITIVE,FALSE_NEGATIVE."),
+]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="An older bundle at the same place may go.")
+]
+KeepOption = Annotated[
+    bool, typer.Option("--keep", help="If there is a bundle already, do nothing.")
+]
+HoldoutOption = Annotated[
+    float, typer.Option(min=0.0, max=0.9, help="Share of rows kept out, for the metrics.")
+]
+HoldoutOutOption = Annotated[
+    Path | None, typer.Option(help="Where to write the rows kept out, as CSV (gzip too).")
+]
 
 
 class TaskName(StrEnum):
@@ -37,23 +73,20 @@ def train(
         str | None, typer.Option("--id", help="A column that names the rows and is no feature.")
     ] = None,
     out: Annotated[Path, typer.Option(help="The bundle's directory.")] = Path("bundle"),
-    holdout: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Share of rows kept out, for the metrics.")
-    ] = 0.2,
-    holdout_out: Annotated[
-        Path | None, typer.Option(help="Where to write the rows kept out, as CSV (gzip too).")
-    ] = None,
+    holdout: HoldoutOption = 0.2,
+    holdout_out: HoldoutOutOption = None,
     folds: Annotated[int, typer.Option(min=2, max=100, help="Folds of cross-validation.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Same file and seed, same bundle.")] = 0,
     members: Annotated[
         str | None, typer.Option(help="Names separated by commas.  [default: all five]")
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="An older bundle at the same place may go.")
-    ] = False,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="If there is a bundle already, do nothing.")
-    ] = False,
+    strategy: StrategyOption = "stacking",
+    calibration: CalibrationOption = None,
+    conformal: ConformalOption = None,
+    coverage: CoverageOption = None,
+    threshold: ThresholdOption = None,
+    replace: ReplaceOption = False,
+    keep: KeepOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train the members and what combines them; write a bundle."""
@@ -63,6 +96,7 @@ def train(
     from lab.train import train_bundle
 
     names = [name.strip() for name in members.split(",")] if members is not None else None
+    certainty = _certainty(strategy, calibration, conformal, coverage, threshold, task)
     with bars() as progress:
         trained = train_bundle(
             data,
@@ -75,10 +109,31 @@ def train(
             folds=folds,
             seed=seed,
             members=names,
+            certainty=certainty,
             replace=replace,
             progress=progress,
         )
     _print_json(trained) if json else _print(trained)
+
+
+def _certainty(
+    strategy: str,
+    calibration: str | None,
+    conformal: str | None,
+    coverage: float | None,
+    threshold: str | None,
+    task: TaskName | None,
+) -> "CertaintyOptions | None":
+    """What to learn about the ensemble's own scores; None is nothing."""
+    if calibration is None and coverage is None and threshold is None:
+        return None
+    from lab.certainty import certainty_options
+
+    of_amounts = task is TaskName.REGRESSION
+    method = conformal or ("absolute" if of_amounts else "lac")
+    return certainty_options(
+        strategy, calibration, method, coverage, threshold, of_amounts=of_amounts
+    )
 
 
 def _is_there(out: Path) -> bool:

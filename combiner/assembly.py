@@ -16,6 +16,14 @@ from combiner.intake import Member
 from combiner.limits import JoinConfig
 from combiner.outcome import Outcome
 from combiner.quorum import MONOTONE, CertainLabel, Quorum, ShareQuorum
+from combiner.refining import (
+    NO_KNOWLEDGE,
+    Knowledge,
+    chosen_quorum,
+    facts_wanted,
+    refinement_of,
+    threshold_of,
+)
 from combiner.strategies.protocol import Ingredients, Strategy
 from combiner.window import EventBlock, block_of
 from registry.manifest import Manifest, Task
@@ -53,7 +61,9 @@ def members_of(settings: Settings, manifest: Manifest) -> list[Member]:
     return members
 
 
-def strategy_of(settings: Settings, manifest: Manifest) -> Strategy:
+def strategy_of(
+    settings: Settings, manifest: Manifest, knowledge: Knowledge = NO_KNOWLEDGE
+) -> Strategy:
     """The configured strategy.
 
     Raises:
@@ -65,7 +75,7 @@ def strategy_of(settings: Settings, manifest: Manifest) -> Strategy:
         models=[model.name for model in models],
         reserves=np.array([model.reserve for model in models], dtype=np.bool_),
         weights=np.array([model.weight for model in models]),
-        threshold=combiner.threshold,
+        threshold=threshold_of(settings, knowledge.certainty),
         trim_share=combiner.trim_share,
         manifest=manifest,
     )
@@ -158,12 +168,20 @@ def _health_of(health: HealthSettings) -> HealthConfig:
 
 def block_maker(settings: Settings, manifest: Manifest) -> Callable[[Columns], EventBlock]:
     """What makes blocks of fetched records: ids, times, what is bad, and headers to pass on."""
-    decoder = decoder_of(manifest.schema, settings.event, features=False)
-    return partial(block_of, decoder, passing=HeaderFilter(settings.event.pass_headers))
+    wanted = facts_wanted(settings)
+    features = wanted is not None and wanted.features
+    decoder = decoder_of(manifest.schema, settings.event, features=features)
+    passing = HeaderFilter(settings.event.pass_headers)
+    return partial(block_of, decoder, passing=passing, wanted=wanted)
 
 
 def combiner_of(
-    settings: Settings, manifest: Manifest, ensemble: str, recall: Recall, now_ns: int
+    settings: Settings,
+    manifest: Manifest,
+    ensemble: str,
+    recall: Recall,
+    now_ns: int,
+    knowledge: Knowledge = NO_KNOWLEDGE,
 ) -> Combiner:
     """The whole combiner.
 
@@ -173,32 +191,28 @@ def combiner_of(
         ensemble: `name@version`.
         recall: see `combiner.decision.Decider`.
         now_ns: monotonic time.
+        knowledge: what the bundle knows beside its manifest.
 
     Raises:
         ConfigurationError: settings and bundle do not fit together.
     """
-    members = members_of(settings, manifest)
+    fallback, tuning, members = settings.fallback, settings.combiner, members_of(settings, manifest)
     names = [member.name for member in members]
     reserves = np.array([member.reserve for member in members], dtype=np.bool_)
-    weights = np.array([model.weight for model in settings.models])
-    fallback, tuning = settings.fallback, settings.combiner
     outcome = Outcome(manifest.task, manifest.classes)
     calibrator = Calibrator(names, manifest.calibrations)
-    strategy = strategy_of(settings, manifest)
+    strategy = strategy_of(settings, manifest, knowledge)
+    refinement = refinement_of(settings, manifest, knowledge)
     decider = Decider(
         DecisionConfig(
-            weights,
+            np.array([model.weight for model in settings.models]),
             prior_of(settings, manifest),
-            tuning.threshold,
-            fallback.cached_max_age_s * MS_PER_S,
-            tuning.explain,
-            outcome,
+            threshold_of(settings, knowledge.certainty),
+            fallback.cached_max_age_s * MS_PER_S, tuning.explain, outcome,
         ),
         Ladder(reserves, frozenset(fallback.ladder), fallback.minimum_members),
-        calibrator,
-        strategy,
-        recall,
-    )
+        calibrator, strategy, recall, refinement,
+    )  # fmt: skip
     return Combiner(
         members,
         JoinConfig(
@@ -209,7 +223,8 @@ def combiner_of(
             patient_until_ns=now_ns + tuning.start_up_ms * NS_PER_MS,
             in_order=tuning.order == "partition",
             columns=outcome.columns,
-            quorum=quorum_of(settings, members, strategy, calibrator, manifest.task),
+            quorum=chosen_quorum(settings, refinement, ~reserves)
+            or quorum_of(settings, members, strategy, calibrator, manifest.task),
             stamped=tuning.explain,
         ),
         _health_of(settings.health),

@@ -224,7 +224,7 @@ class Combiner:
             return []
         settled = joined_rows([rows for _, rows, _ in parts])
         block = joined_blocks([events for _, _, events in parts])
-        decisions = self._decider.decide(settled, block.entities, now_ms)
+        decisions = self._decider.decide(settled, block.entities, now_ms, block.facts)
         sources = [
             f"{topic}/{partition}/{offset}"
             for (topic, partition), rows, _ in parts
@@ -240,16 +240,7 @@ class Combiner:
             here = slice(start, start + len(events))
             self._hindsight.remember(place, rows, events, decisions, here)
             outputs.append(
-                self._output(
-                    place,
-                    rows,
-                    events,
-                    decisions,
-                    values,
-                    latest,
-                    here,
-                    (now_ns, now_ms),
-                )
+                self._output(place, rows, events, decisions, values, latest, here, (now_ns, now_ms))
             )
             start += len(events)
         return outputs
@@ -377,6 +368,7 @@ class Combiner:
         expected = self._waited_for()
         if np.array_equal(before, expected):
             return False
+        self._decider.heed(expected)
         for window in self._windows.values():
             window.join.set_expected(expected)
         return True

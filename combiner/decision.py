@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from cache.latest import NO_LABEL, Latest, LatestScore
 from combiner.calibration import Calibrator
-from combiner.explanation import Explanation, Labels, explain
+from combiner.explanation import Combine, Explanation, Labels, explain
+from combiner.facts import Facts
 from combiner.fallback import CACHED, PARTIAL, PRIOR, RESERVE, Ladder
 from combiner.outcome import BINARY, Outcome
+from combiner.refinement import NO_REFINEMENT, Promises, Refinement
 from combiner.settled import ANSWERED, REFUSED, Settled
-from combiner.strategies.protocol import Strategy
+from combiner.strategies.protocol import Strategy, UsesFeatures
 from combiner.strategies.weighted_mean import WeightedMean
 from streams.instants import WallMs
 
@@ -37,6 +39,7 @@ class Decisions:
         contributions: float64[N, M, K], or None when not asked for.
         explanation: likewise.
         cached_at_ms: when a cached score was made, by row.
+        promises: what holds the truth as often as promised; None when not asked for.
     """
 
     scores: Floats
@@ -48,6 +51,7 @@ class Decisions:
     contributions: Floats | None
     cached_at_ms: dict[int, WallMs]
     explanation: Explanation | None = None
+    promises: Promises | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class Decider:
         strategy: how the members' answers are combined; reserves are averaged by weight.
         recall: the latest scores of some entities; the only thing asked of the outside, and it
             must answer at once, with None for what it does not know.
+        refinement: who counts, and what is made of the strategy's scores.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class Decider:
         calibrator: Calibrator,
         strategy: Strategy,
         recall: Recall,
+        refinement: Refinement = NO_REFINEMENT,
     ) -> None:
         self._config = config
         self._ladder = ladder
@@ -101,6 +107,7 @@ class Decider:
         # What was trained on the members knows nothing of the reserves.
         self._reserve_strategy = WeightedMean(config.weights, config.threshold)
         self._recall = recall
+        self._refinement = refinement
         members = ~ladder.reserves
         weights = config.weights if config.weights[members].any() else np.ones(len(members))
         self._weight_shares: Floats = weights / weights[members].sum()
@@ -110,8 +117,21 @@ class Decider:
         """What is predicted."""
         return self._config.outcome
 
-    def decide(self, settled: Settled, entities: Sequence[str], now_ms: WallMs) -> Decisions:
-        """Decide N events; rows of bad events hold the prior and are not to be used."""
+    def heed(self, expected: Bools) -> None:
+        """Other members are waited for than before: bool[M]."""
+        self._refinement.heed(expected & ~self._ladder.reserves)
+
+    def decide(
+        self,
+        settled: Settled,
+        entities: Sequence[str],
+        now_ms: WallMs,
+        facts: Facts | None = None,
+    ) -> Decisions:
+        """Decide N events; rows of bad events hold the prior and are not to be used.
+
+        Without `facts` nobody is selected, no set is promised, and features count as missing.
+        """
         present = settled.states == ANSWERED
         rungs = self._ladder.rungs_of(present)
         used = self._ladder.used(present, rungs)
@@ -122,30 +142,50 @@ class Decider:
         labels = outcome.labels(scores, threshold)
         contributions = np.zeros(raw.shape) if self._config.explain else None
         explanation = Explanation.nothing(*raw.shape) if self._config.explain else None
-        for strategy, rows in (
-            (self._strategy, np.flatnonzero(rungs <= PARTIAL)),
-            (self._reserve_strategy, np.flatnonzero(rungs == RESERVE)),
+        promises: Promises | None = None
+        for given, rows, refinement in (
+            (self._strategy, np.flatnonzero(rungs <= PARTIAL), self._refinement),
+            (self._reserve_strategy, np.flatnonzero(rungs == RESERVE), NO_REFINEMENT),
         ):
             if len(rows):
+                here = None if facts is None else facts.take(rows)
+                used[rows], weights = refinement.chosen(here, used[rows])
+                strategy = _looking_at(given, here)
                 source = (calibrated if strategy.calibrated else raw)[rows]
-                combined = strategy.combine(source, used[rows])
+                combined = strategy.combine(source, used[rows], weights)
+                if contributions is not None:
+                    contributions[rows] = strategy.contributions(source, used[rows], weights)
+                combined, found = refinement.finished(combined, calibrated[rows], used[rows], here)
+                if found is not None:
+                    promises = found.spread(len(settled), rows)
                 scores[rows] = combined
                 labels[rows] = outcome.labels(combined, strategy.threshold)
-                if contributions is not None and explanation is not None:
-                    contributions[rows] = strategy.contributions(source, used[rows])
+                if explanation is not None:
                     explanation.put(
-                        rows, self._explained(strategy, source, calibrated[rows], used[rows])
+                        rows,
+                        self._explained(
+                            strategy,
+                            _scoring(strategy, refinement, weights),
+                            source,
+                            calibrated[rows],
+                            used[rows],
+                        ),
                     )
         cached_at_ms = self._from_cache(settled, entities, rungs, scores, labels, now_ms)
         agrees = used & (outcome.labels(calibrated, threshold) == labels[:, None])
         confidence = np.minimum((agrees * self._weight_shares).sum(axis=1), 1.0)
         return Decisions(
             scores, labels, confidence, rungs, used, calibrated, contributions, cached_at_ms,
-            explanation,
+            explanation, promises,
         )  # fmt: skip
 
     def _explained(
-        self, strategy: Strategy, answers: Floats, opinions: Floats, used: Bools
+        self,
+        strategy: Strategy,
+        combine: Combine,
+        answers: Floats,
+        opinions: Floats,
+        used: Bools,
     ) -> Explanation:
         outcome, threshold = self._config.outcome, self._config.threshold
         labels = None
@@ -154,10 +194,8 @@ class Decider:
                 lambda scores: outcome.labels(scores, strategy.threshold),
                 lambda scores: outcome.labels(scores, threshold),
             )
-        combined = strategy.combine(answers, used)
-        return explain(
-            strategy.combine, answers, opinions, used, combined, self._weight_shares, labels
-        )
+        combined = combine(answers, used)
+        return explain(combine, answers, opinions, used, combined, self._weight_shares, labels)
 
     def in_hindsight(
         self, answers: Floats, states: NDArray[np.uint8]
@@ -211,6 +249,23 @@ class Decider:
             return ([latest.score], latest.label) if fits else None
         shares = outcome.in_order(latest.scores)
         return None if shares is None else (shares, outcome.classes.index(latest.label))
+
+
+def _looking_at(strategy: Strategy, facts: Facts | None) -> Strategy:
+    """The strategy for events with these features, if it uses any."""
+    if isinstance(strategy, UsesFeatures) and facts is not None:
+        return strategy.given(facts.features)
+    return strategy
+
+
+def _scoring(strategy: Strategy, refinement: Refinement, weights: Floats | None) -> Combine:
+    """What makes scores of answers as they are published."""
+
+    def score(answers: Floats, used: Bools) -> Floats:
+        combined = strategy.combine(answers, used, weights)
+        return refinement.finished(combined, answers, used, None)[0]
+
+    return score
 
 
 class Absences:

@@ -1,7 +1,8 @@
 """From decisions to the bytes of scored records and dead letters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import msgspec
 import numpy as np
@@ -16,6 +17,9 @@ from combiner.window import EventBlock
 from streams.frames import UNSTATED_REASON
 from streams.instants import WallMs, iso_from_wall_ms
 from streams.records import ScoredRecord
+
+# A set of labels, or from and to, and how often the truth is inside.
+Promised = tuple[Sequence[int | str] | None, Sequence[float] | None, float | None]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -67,12 +71,13 @@ class ScoreEncoder:
                 ScoredRecord(
                     id_, score, label, confidence, self._names.ensemble, used, absent, rung,
                     time, latency, source, age, predictions, contributions, shares,
-                    about, stages,
+                    about, stages, labels_in, interval, coverage,
                 )
             )
             for (
                 id_, score, label, confidence, used, absent, rung,
                 time, latency, source, age, predictions, contributions, shares, about, stages,
+                (labels_in, interval, coverage),
             ) in zip(
                 block.ids, outcome.shown_scores(decisions.scores, labels),
                 outcome.shown_labels(labels),
@@ -86,6 +91,7 @@ class ScoreEncoder:
                 latencies(
                     settled, decisions.used, block.record_ms, self._names.models, (now_ns, now_ms)
                 ),
+                self._promised(decisions),
                 strict=True,
             )
         ]  # fmt: skip
@@ -164,3 +170,28 @@ class ScoreEncoder:
         if outcome.columns == 1:
             return [None] * len(scores)
         return [outcome.by_class(row) for row in scores.tolist()]
+
+    def _promised(self, decisions: Decisions) -> Iterable[Promised]:
+        """For each event the labels that may be true, or the range, and the promised coverage."""
+        promises = decisions.promises
+        nothing: Promised = (None, None, None)
+        if promises is None:
+            return repeat(nothing, len(decisions.scores))
+        known, coverage = promises.known.tolist(), promises.coverage
+        if promises.ranges is not None:
+            return [
+                (None, ends, coverage) if yes else nothing
+                for ends, yes in zip(promises.ranges.tolist(), known, strict=True)
+            ]
+        assert promises.inside is not None
+        # A few sets are shared by many events.
+        names: Sequence[int | str] = self._names.outcome.classes or (0, 1)
+        codes = (promises.inside @ 2 ** np.arange(len(names))).tolist()
+        sets = {
+            code: [name for place, name in enumerate(names) if code >> place & 1]
+            for code in set(codes)
+        }
+        return [
+            (sets[code], None, coverage) if yes else nothing
+            for code, yes in zip(codes, known, strict=True)
+        ]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner.calibration import Calibrator
+from combiner.selection.constrained_subset import ConstrainedSubset
 from combiner.settled import ANSWERED, WAITING
 from combiner.strategies.protocol import Strategy
 
@@ -62,6 +63,30 @@ class ShareQuorum:
         answered = (states == ANSWERED) & self._members
         met: Bools = answered @ self._weights >= self._enough
         met &= np.count_nonzero(answered, axis=1) >= self._minimum_members
+        return met
+
+
+class ChosenAnswered:
+    """Everybody of a chosen subset has answered or refused, and somebody has answered.
+
+    Args:
+        subset: who is chosen; health may change it.
+        members: bool[M], who is no reserve.
+        minimum_members: answers that there must be in any case.
+    """
+
+    def __init__(self, subset: ConstrainedSubset, members: Bools, minimum_members: int) -> None:
+        self._subset = subset
+        self._members = members
+        self._minimum_members = minimum_members
+
+    def met(self, _scores: Floats, states: States) -> Bools:
+        """bool[N]."""
+        chosen = self._subset.chosen
+        answered = states == ANSWERED
+        met: Bools = (states[:, chosen] != WAITING).all(axis=1)
+        met &= answered[:, chosen].any(axis=1)
+        met &= np.count_nonzero(answered & self._members, axis=1) >= self._minimum_members
         return met
 
 

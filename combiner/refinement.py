@@ -11,31 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner.conformal import PredictionIntervals, PredictionSets
+from combiner.facts import Facts
 from combiner.recalibration import Recalibrator
-from combiner.selection.protocol import Context, Selection
+from combiner.selection.constrained_subset import ConstrainedSubset
+from combiner.selection.protocol import Selection
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of N events beside their answers.
-
-    Attributes:
-        features: float64[N, F]; F is 0 where nobody wants them.
-        context: times and headers.
-        chance: float64[N] in [0, 1), of the event's identity (`combiner.conformal.chances`).
-    """
-
-    features: Floats
-    context: Context
-    chance: Floats
-
-    def take(self, rows: Ints) -> "Facts":
-        """Some of the events."""
-        return Facts(self.features[rows], self.context.take(rows), self.chance[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +75,20 @@ class Refinement:
         wanted = () if self.selection is None else self.selection.headers
         object.__setattr__(self, "headers", wanted)
 
-    def chosen(self, facts: Facts, present: Bools) -> tuple[Bools, Floats | None]:
+    def heed(self, healthy: Bools) -> None:
+        """The health of a member has changed: bool[M] of the members that are well."""
+        if isinstance(self.selection, ConstrainedSubset):
+            self.selection.update(healthy)
+
+    def chosen(self, facts: Facts | None, present: Bools) -> tuple[Bools, Floats | None]:
         """bool[N, M] of those who count, and float64[N, M] how much; None is as configured."""
-        if self.selection is None:
+        if self.selection is None or facts is None:
             return present, None
         weights = self.selection.weights(facts.features, facts.context, present)
         return present & (weights > 0), weights
 
     def finished(
-        self, scores: Floats, answers: Floats, used: Bools, chance: Floats
+        self, scores: Floats, answers: Floats, used: Bools, facts: Facts | None
     ) -> tuple[Floats, Promises | None]:
         """The ensemble's scores, calibrated, and what is promised of them.
 
@@ -108,12 +96,12 @@ class Refinement:
             scores: float64[N, K], the strategy's.
             answers: float64[N, M, K], the members', as probabilities where they are calibrated.
             used: bool[N, M], whose answers made the scores.
-            chance: float64[N], see `Facts`.
+            facts: for sets, see there.
         """
         promises: Promises | None = None
         everything = np.ones(len(scores), dtype=np.bool_)
-        if self.sets is not None:
-            inside = self.sets.of(scores, used, chance)
+        if self.sets is not None and facts is not None:
+            inside = self.sets.of(scores, used, facts.chance)
             promises = Promises(self.sets.coverage, everything, inside=inside)
         elif self.intervals is not None:
             ranges = self.intervals.of(scores, answers, used)

@@ -29,7 +29,7 @@ from streams.features import FeatureSchema
 
 Floats = NDArray[np.float64]
 
-PLACE = "combiner.selection"
+PLACE = "selection"
 NEIGHBOUR_RULES = {rule.name: rule for rule in (OverallLocalAccuracy, KnoraEliminate, KnoraUnion)}
 NAMES = (*NEIGHBOUR_RULES, RegionBest.name, SegmentWeights.name, ConstrainedSubset.name)
 
@@ -180,9 +180,9 @@ def _constrained(
 
 
 def _segment_weights(options: SelectionOptions, known: Known) -> SegmentWeights:
-    place = f"{PLACE}.segments"
+    place = PLACE
     if options.segments is None:
-        raise ConfigurationError(place, f"missing; {SegmentWeights.name} needs it")
+        raise ConfigurationError(f"{place}.by", f"missing; {SegmentWeights.name} needs it")
     given = options.segments
     segments = _segments(given, known.schema, place)
     if not given.weights:
@@ -229,8 +229,8 @@ def _segments(given: Segmentation, schema: FeatureSchema, place: str) -> Segment
         if feature.kind != "category" and edges:
             return FeatureRanges(column, edges)
     raise ConfigurationError(
-        place,
-        f"by {given.by!r} with {len(edges)} edges and {len(values)} values; expected "
+        f"{place}.by",
+        f"{given.by!r} with {len(edges)} edges and {len(values)} values; expected "
         "`feature:NAME` of the bundle with edges (a number) or values (a category), "
         "`header:NAME` with values, or `hour` with edges",
     )

@@ -27,6 +27,7 @@ from combiner.outbox import (
     rewind_wait_s,
 )
 from combiner.output import Output, Place
+from combiner.refining import knowledge_of
 from registry.bundle import LoadedBundle
 from streams import signals
 from streams.columns import Columns, Position, columns_of
@@ -148,6 +149,7 @@ class CombinerService:
             self._ensemble,
             self._latest.recall,
             self._clock.monotonic_ns(),
+            knowledge_of(self._bundle, self._settings),
         )
 
     def _new_outbox(self) -> Outbox:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner.answers import Answers
+from combiner.facts import Facts, FactsWanted, facts_of, joined_facts
 from combiner.join import CHUNK_ROWS, DeadlineJoin
 from combiner.limits import JoinConfig
 from combiner.settled import Settled
@@ -40,7 +41,8 @@ class EventBlock:
     """Consecutive events of one partition, good and bad, in input order.
 
     Lists and arrays have one entry per event; those of a bad event are empty, its place is in
-    `bad`. `headers` are those that go on to the score, by place, where there are any.
+    `bad`. `headers` are those that go on to the score, by place, where there are any; `facts`
+    are there where somebody wants them.
     """
 
     offsets: Ints
@@ -51,6 +53,7 @@ class EventBlock:
     record_ms: Ints
     bad: dict[int, BadRecord]
     headers: Mapping[int, Sequence[Header]] = field(default_factory=dict)
+    facts: Facts | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -79,6 +82,7 @@ class EventBlock:
             self.record_ms[which],
             {at: self.bad[place] for at, place in enumerate(chosen) if place in self.bad},
             {at: self.headers[place] for at, place in enumerate(chosen) if place in self.headers},
+            None if self.facts is None else self.facts.take(which),
         )
 
     def _part(self, start: int, stop: int) -> "EventBlock":
@@ -92,6 +96,7 @@ class EventBlock:
             self.record_ms[start:stop],
             bad,
             {at - start: found for at, found in self.headers.items() if start <= at < stop},
+            None if self.facts is None else self.facts.take(np.arange(start, stop)),
         )
 
 
@@ -115,11 +120,15 @@ def joined_blocks(blocks: Sequence[EventBlock]) -> EventBlock:
         np.concatenate([block.record_ms for block in blocks]),
         bad,
         headers,
+        joined_facts([block.facts for block in blocks]),
     )
 
 
 def block_of(
-    decoder: EventDecoder, columns: Columns, passing: HeaderFilter = NO_HEADERS
+    decoder: EventDecoder,
+    columns: Columns,
+    passing: HeaderFilter = NO_HEADERS,
+    wanted: FactsWanted | None = None,
 ) -> EventBlock:
     """Decode consecutive records of one partition.
 
@@ -127,24 +136,26 @@ def block_of(
         decoder: from values to events.
         columns: the records.
         passing: which of their headers go on to the scores.
+        wanted: what else somebody wants to know of the events.
     """
     where = "/".join(map(str, columns.place))
     offsets, keys = columns.offsets, columns.keys
     decoded = decoder.decode(
         columns.values, keys, columns.timestamps_ms, lambda row: f"{where}/{offsets[row]}"
     )
+    time_ms = columns.timestamps_ms.copy()
+    time_ms[decoded.positions] = decoded.time_ms
+    facts = None if wanted is None else facts_of(wanted, decoded, columns, time_ms)
     if not decoded.bad:
         return EventBlock(
             offsets, decoded.ids, keys, decoded.entities, decoded.time_ms,
-            columns.timestamps_ms, {}, _headers(columns, passing),
+            columns.timestamps_ms, {}, _headers(columns, passing), facts,
         )  # fmt: skip
     ids, entities = [""] * len(offsets), [""] * len(offsets)
     for place, id_, entity in zip(
         decoded.positions.tolist(), decoded.ids, decoded.entities, strict=True
     ):
         ids[place], entities[place] = id_, entity
-    time_ms = columns.timestamps_ms.copy()
-    time_ms[decoded.positions] = decoded.time_ms
     bad = {
         why.position: BadRecord(
             keys[why.position], columns.values[why.position], columns.headers(why.position), why
@@ -152,7 +163,9 @@ def block_of(
         for why in decoded.bad
     }
     headers = _headers(columns, passing)
-    return EventBlock(offsets, ids, keys, entities, time_ms, columns.timestamps_ms, bad, headers)
+    return EventBlock(
+        offsets, ids, keys, entities, time_ms, columns.timestamps_ms, bad, headers, facts
+    )
 
 
 def _headers(columns: Columns, passing: HeaderFilter) -> dict[int, Sequence[Header]]:

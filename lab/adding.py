@@ -91,17 +91,11 @@ def add_model(
         golden=golden_of(answers),
         metrics={},
     )
-    artefacts = {m.artefact.path: read_artefact(old, m.artefact) for m in manifest.models}
-    return write_bundle(
-        out,
-        msgspec.structs.replace(
-            manifest,
-            models=(*manifest.models, entry),
-            libraries=manifest.libraries | _versions(format_),
-        ),
-        artefacts | {path: data},
-        replace=replace,
-    )
+    artefacts = {listed.path: read_artefact(old, listed) for listed in manifest.artefacts}
+    libraries = manifest.libraries | _versions(format_)
+    models = (*manifest.models, entry)
+    new = msgspec.structs.replace(manifest, models=models, libraries=libraries)
+    return write_bundle(out, new, artefacts | {path: data}, replace=replace)
 
 
 def _check(answers: NDArray[np.float64], rows: NDArray[np.float64], manifest: Manifest) -> None:

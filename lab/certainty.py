@@ -7,16 +7,18 @@ out of fold themselves.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from combiner.catalogue import catalogue
 from combiner.confidence import classes_of, dispersion
 from combiner.conformal import SET_METHODS, chances, label_scores, quantile_of
 from combiner.recalibration import Recalibrator
 from lab.calibrating import CalibrationMethod, fit_calibrator
 from lab.combining import MAX_MEMBERS_FOR_ALL_SUBSETS, masks
-from lab.thresholds import Criterion, best_threshold
+from lab.thresholds import Criterion, best_threshold, criterion_of
 from registry.certainty import Certainty, Conformal, ConformalMethod, Quantile, Threshold
 from streams.errors import DataError
 
@@ -37,12 +39,46 @@ FLOOR_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class CertaintyOptions:
-    """What is asked for; None is nothing of the kind."""
+    """What is asked for, and of whose scores; None is nothing of the kind."""
 
+    strategy: str = "stacking"
     calibration: CalibrationMethod | None = None
     conformal: ConformalMethod | None = None
     coverage: float = 0.9
     threshold: Criterion | None = None
+
+
+def certainty_options(
+    strategy: str,
+    calibration: str | None,
+    conformal: str,
+    coverage: float | None,
+    threshold: str | None,
+    *,
+    of_amounts: bool,
+) -> CertaintyOptions:
+    """Options from words.
+
+    Raises:
+        DataError: a word is unknown, or does not fit what is predicted.
+    """
+    if strategy not in catalogue():
+        raise DataError(f"strategy {strategy!r}; expected one of {', '.join(sorted(catalogue()))}")
+    if calibration is not None and (calibration not in get_args(CalibrationMethod) or of_amounts):
+        names = ", ".join(get_args(CalibrationMethod))
+        raise DataError(f"calibration {calibration!r}; expected one of {names}, and classes")
+    methods = [m for m in get_args(ConformalMethod) if (m in SET_METHODS) != of_amounts]
+    if conformal not in methods:
+        raise DataError(f"conformal {conformal!r}; expected one of {', '.join(methods)}")
+    if coverage is not None and not 0.0 < coverage < 1.0:
+        raise DataError(f"coverage {coverage:g}; expected it between 0 and 1")
+    return CertaintyOptions(
+        strategy,
+        cast("CalibrationMethod | None", calibration),
+        None if coverage is None else cast("ConformalMethod", conformal),
+        0.9 if coverage is None else coverage,
+        None if threshold is None else criterion_of(threshold),
+    )
 
 
 def subsets(members: int, seed: int) -> dict[str, list[Bools]]:
@@ -80,7 +116,6 @@ def cross_combined(
 
 
 def fit_certainty(
-    strategy: str,
     members: Sequence[str],
     combined: Mapping[str, tuple[Floats, Bools]],
     answers: Floats,
@@ -90,7 +125,6 @@ def fit_certainty(
     """What is asked for, of cross-fitted scores.
 
     Args:
-        strategy: whose scores they are.
         members: in the order of the masks.
         combined: by key, see `cross_combined`.
         answers: float64[N, M, K], the members', as the strategy takes them.
@@ -118,7 +152,7 @@ def fit_certainty(
             scores = Recalibrator(list(range(len(members))), calibrations).apply(scores, present)
         threshold = best_threshold(options.threshold, scores[:, 0], whole)
     return Certainty(
-        strategy=strategy,
+        strategy=options.strategy,
         members=tuple(members),
         calibrations=calibrations,
         conformal=_conformal(combined, answers, labels, options),

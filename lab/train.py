@@ -21,23 +21,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from combiner.calibration import Calibrator
-from combiner.strategies.stacking_with_features import meta_inputs
-from lab.combining import (
-    fit_blending,
-    fit_calibration,
-    fit_stacking,
-    meta_inputs_of,
-    qualities,
-    quantiles,
-)
+from lab.certainty import CertaintyOptions
+from lab.learning import Learned, certainty_of, competence_of, learned_parts
 from lab.members import Member, members_named, one_thread
 from lab.metrics import Metrics, evaluate_answers, evaluate_strategies
 from lab.progress import Progress, silent
 from lab.table import Table, encode, infer_schema, read_table, write_csv
 from lab.targets import Target, target_of
 from registry.bundle import LoadedBundle, artefact_of, check_free, write_bundle
-from registry.manifest import Calibration, DataFingerprint, Manifest, ModelEntry, Task, golden_of
+from registry.certainty import CERTAINTY_NAME
+from registry.competence import COMPETENCE_NAME
+from registry.manifest import DataFingerprint, Manifest, ModelEntry, Task, golden_of
 from streams.errors import DataError
 from streams.features import FeatureSchema
 from workers.loading import adapter_for
@@ -63,12 +57,14 @@ class TrainingResult:
         artefacts: path in the bundle → bytes.
         holdout: int64[H], the rows of the table that were held out, ascending.
         left_out: columns that are neither label nor id, and did not become features.
+        learned: the rows that were not held out, with the members' answers to them.
     """
 
     manifest: Manifest
     artefacts: dict[str, bytes]
     holdout: NDArray[np.int64]
     left_out: tuple[str, ...]
+    learned: Learned
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +100,7 @@ def train_bundle(
     folds: int = 5,
     seed: int = 0,
     members: Sequence[str] | None = None,
+    certainty: CertaintyOptions | None = None,
     replace: bool = False,
     progress: Progress = silent,
 ) -> TrainedBundle:
@@ -120,6 +117,7 @@ def train_bundle(
         folds: how many folds the out-of-fold scores are made with.
         seed: of the splits and of every member.
         members: names of `lab.members.MEMBERS` or `lab.regressors.REGRESSORS`; None is all.
+        certainty: what to learn about the ensemble's own scores; None is nothing.
         replace: whether an older bundle at the same place may go.
         progress: is told how far it is.
 
@@ -132,24 +130,21 @@ def train_bundle(
         raise DataError("there are no held-out rows to write; expected a holdout share above 0")
     table = read_table(data)
     result = train(
-        table,
-        label,
-        id,
+        table, label, id,
         task=task,
         fingerprint=hashlib.sha256(data.read_bytes()).hexdigest(),
-        holdout=holdout,
-        folds=folds,
-        seed=seed,
+        holdout=holdout, folds=folds, seed=seed,
         members=members,
+        certainty=certainty,
         progress=progress,
-    )
+    )  # fmt: skip
+    manifest = result.manifest
     if holdout_out is not None:
         write_csv(table.take(result.holdout), holdout_out)
-    manifest, held, left_out = result.manifest, len(result.holdout), result.left_out
     bundle = write_bundle(out, manifest, result.artefacts, replace=replace)
-    members_metrics = {model.name: model.metrics for model in manifest.models}
-    rows = manifest.data.rows
-    return TrainedBundle(bundle, members_metrics, manifest.metrics, rows, held, left_out)
+    counts = (manifest.data.rows, len(result.holdout), result.left_out)
+    own = {m.name: m.metrics for m in manifest.models}
+    return TrainedBundle(bundle, own, manifest.metrics, *counts)
 
 
 @one_thread()
@@ -164,6 +159,7 @@ def train(
     folds: int = 5,
     seed: int = 0,
     members: Sequence[str] | None = None,
+    certainty: CertaintyOptions | None = None,
     progress: Progress = silent,
 ) -> TrainingResult:
     """Train an ensemble; arguments as for `train_bundle`, `fingerprint` is the data's SHA-256.
@@ -185,59 +181,53 @@ def train(
     )
     answers = _score_all(finals, golden, target)
     held_answers = _score_all(finals, matrix[held], target)
-    learned = _learned(names, schema, matrix[learn], out_of_fold, taught)
+    learned = Learned(tuple(names), schema, matrix[learn], out_of_fold, taught)
+    parts = learned_parts(learned)
+    competence = competence_of(learned, parts["calibrations"], seed).encode()
     files = [adapter_for(m.format).save(f) for m, f in zip(chosen, finals, strict=True)]
     manifest = Manifest(
         schema=schema,
-        models=tuple(
-            ModelEntry(
-                name=member.name,
-                format=member.format,
-                artefact=artefact_of(member.path, files[i]),
-                golden=golden_of(answers[:, i]),
-                metrics=evaluate_answers(target.task, tested.truth, held_answers[:, i]),
-            )
-            for i, member in enumerate(chosen)
-        ),
+        models=_entries(chosen, files, answers, tested, held_answers),
         golden_rows=_rows_of(golden),
         metrics={},
         data=DataFingerprint(fingerprint, len(learn), label, **taught.prior()),
         libraries=_versions(chosen),
         task=target.task,
         classes=target.classes,
-        **learned,
+        competence=artefact_of(COMPETENCE_NAME, competence),
+        **parts,
     )
     metrics = evaluate_strategies(manifest, tested.truth, held_answers, matrix[held])
     manifest = msgspec.structs.replace(manifest, metrics=metrics)
     artefacts = {member.path: file for member, file in zip(chosen, files, strict=True)}
+    artefacts[COMPETENCE_NAME] = competence
+    if certainty is not None:
+        (sure,) = certainty_of(manifest, learned, [certainty], seed=seed)
+        artefacts[CERTAINTY_NAME] = sure.encode()
+        listed = artefact_of(CERTAINTY_NAME, artefacts[CERTAINTY_NAME])
+        manifest = msgspec.structs.replace(manifest, certainty=listed)
     left_out = tuple(n for n in table.columns if n not in reserved and n not in schema.names)
-    return TrainingResult(manifest, artefacts, held, left_out)
+    return TrainingResult(manifest, artefacts, held, left_out, learned)
 
 
-def _learned(
-    names: Sequence[str], schema: FeatureSchema, matrix: Floats, answers: Floats, target: Target
-) -> dict[str, Any]:
-    """What the manifest says of how the members combine, from float64[N, M, K] out of fold."""
-    task, truth = target.task, target.truth
-    calibrations: dict[str, Calibration] = {}
-    if task == "binary":
-        labels = truth.astype(np.int64)
-        calibrations = {
-            name: fit_calibration(answers[:, i, 0], labels) for i, name in enumerate(names)
-        }
-    calibrated = Calibrator(names, calibrations).apply(answers)
-    inputs = meta_inputs_of(schema, matrix)
-    beside = (inputs, meta_inputs(inputs, matrix))
-    blending = fit_blending(calibrated, truth, task).tolist()
-    quality = qualities(calibrated, truth, task).tolist()
-    return {
-        "calibrations": calibrations,
-        "stacking": fit_stacking(names, answers, truth, task),
-        "stacking_with_features": fit_stacking(names, answers, truth, task, beside),
-        "blending": dict(zip(names, blending, strict=True)),
-        "quality": dict(zip(names, quality, strict=True)),
-        "quantiles": {name: quantiles(answers[:, i]) for i, name in enumerate(names)},
-    }
+def _entries(
+    members: Sequence[Member],
+    files: Sequence[bytes],
+    golden: Floats,
+    tested: Target,
+    held: Floats,
+) -> tuple[ModelEntry, ...]:
+    """What the manifest says of each member, with its answers to golden and held-out rows."""
+    return tuple(
+        ModelEntry(
+            name=member.name,
+            format=member.format,
+            artefact=artefact_of(member.path, files[i]),
+            golden=golden_of(golden[:, i]),
+            metrics=evaluate_answers(tested.task, tested.truth, held[:, i]),
+        )
+        for i, member in enumerate(members)
+    )
 
 
 def _split(

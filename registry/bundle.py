@@ -7,14 +7,19 @@ that was exchanged, cut short or added is found before any model library sees it
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import msgspec
 
+from registry.certainty import Certainty, decode_certainty
+from registry.competence import Competence, decode_competence
 from registry.manifest import MANIFEST_FORMAT, MANIFEST_NAME, Artefact, Manifest, version_of
 from streams.errors import BundleError
+
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ def write_bundle(
     Raises:
         BundleError: the directory exists, or cannot be written.
     """
-    listed = {model.artefact.path: model.artefact for model in manifest.models}
+    listed = {artefact.path: artefact for artefact in manifest.artefacts}
     assert listed.keys() == artefacts.keys(), "the manifest must list exactly the artefacts"
     directory = directory.resolve()
     check_free(directory, replace=replace)
@@ -119,6 +124,36 @@ def read_artefact(bundle: LoadedBundle, artefact: Artefact) -> bytes:
     return data
 
 
+def read_competence(bundle: LoadedBundle) -> Competence | None:
+    """Where each member is good; None if the bundle does not say.
+
+    Raises:
+        BundleError: the file is missing, changed or malformed; names it.
+    """
+    artefact = bundle.manifest.competence
+    return None if artefact is None else _decoded(bundle, artefact, decode_competence)
+
+
+def read_certainty(bundle: LoadedBundle) -> Certainty | None:
+    """How sure the ensemble's scores are; None if the bundle does not say.
+
+    Raises:
+        BundleError: the file is missing, changed or malformed; names it.
+    """
+    artefact = bundle.manifest.certainty
+    return None if artefact is None else _decoded(bundle, artefact, decode_certainty)
+
+
+def _decoded(
+    bundle: LoadedBundle, artefact: Artefact, decode: Callable[[bytes], Content]
+) -> Content:
+    data = read_artefact(bundle, artefact)
+    try:
+        return decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{bundle.directory / artefact.path}: malformed: {error}") from error
+
+
 def verify(bundle: LoadedBundle) -> None:
     """Check every file of the bundle, and that there is none besides.
 
@@ -126,9 +161,9 @@ def verify(bundle: LoadedBundle) -> None:
         BundleError: a file is missing, changed, or not listed; names the file.
     """
     listed = {PurePosixPath(MANIFEST_NAME)}
-    for model in bundle.manifest.models:
-        read_artefact(bundle, model.artefact)
-        listed.add(PurePosixPath(model.artefact.path))
+    for artefact in bundle.manifest.artefacts:
+        read_artefact(bundle, artefact)
+        listed.add(PurePosixPath(artefact.path))
     for path in sorted(bundle.directory.rglob("*")):
         inside = PurePosixPath(path.relative_to(bundle.directory).as_posix())
         if not path.is_dir() and inside not in listed:

@@ -176,6 +176,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         blending: model → its weight in the optimised mean.
         quality: model → minus the loss of its out-of-fold answers; greater is better.
         stacking_with_features: the meta-model that sees the event's features, too.
+        competence: the file that says where each member is good.
+        certainty: the file that says how sure scores are, if training was asked for it.
         golden_rows: rows (floats, null is missing) every model answered at training.
         metrics: of the whole ensemble on the held-out part, by strategy.
         data: which data trained it.
@@ -196,7 +198,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blending: dict[str, float] = {}
     quality: dict[str, float] = {}
     stacking_with_features: Stacking | None = None
+    competence: Artefact | None = None
+    certainty: Artefact | None = None
     format: int = MANIFEST_FORMAT
+
+    @property
+    def artefacts(self) -> tuple[Artefact, ...]:
+        """Every file of the bundle beside the manifest."""
+        beside = [each for each in (self.competence, self.certainty) if each is not None]
+        return (*(model.artefact for model in self.models), *beside)
 
     @property
     def columns(self) -> int:
@@ -215,7 +225,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         self._check_task()
         names = [model.name for model in self.models]
-        for values in (names, [m.artefact.path for m in self.models], self.schema.names):
+        for values in (names, [a.path for a in self.artefacts], self.schema.names):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"{twice[0]!r} stands twice")

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping
 
+from combiner.facts import FactsWanted
 from combiner.output import Output
 from combiner.window import EventBlock, block_of
 from replay.reading import Place, Stretch, StretchReader
@@ -21,6 +22,7 @@ def relived(
     stretches: Mapping[Place, Stretch],
     decoder: EventDecoder,
     stop: threading.Event,
+    wanted: FactsWanted | None = None,
 ) -> Iterator[tuple[list[Output], int]]:
     """What is decided, as it is decided, and how many events were read for it.
 
@@ -30,6 +32,7 @@ def relived(
         stretches: of inputs and predictions.
         decoder: from records to events.
         stop: when set, what was read by then is decided, and no more.
+        wanted: which facts of events are looked at.
 
     Raises:
         BrokerError: the broker refuses or does not answer.
@@ -38,7 +41,7 @@ def relived(
     for messages in reader.read(stretches, stop):
         events = 0
         for columns in columns_of(messages):
-            events += _feed(timeline, columns, decoder)
+            events += _feed(timeline, columns, decoder, wanted)
         for place, lane in _lanes(timeline):
             if reader.ended(place):
                 lane.end()
@@ -51,10 +54,12 @@ def relived(
     yield timeline.play(), 0
 
 
-def _feed(timeline: Timeline, columns: Columns, decoder: EventDecoder) -> int:
+def _feed(
+    timeline: Timeline, columns: Columns, decoder: EventDecoder, wanted: FactsWanted | None
+) -> int:
     """Put records into their lane; how many of them are events."""
     if columns.place in timeline.events:
-        block = block_of(decoder, columns)
+        block = block_of(decoder, columns, wanted=wanted)
         timeline.events[columns.place].put(columns.timestamps_ms, block)
         return len(columns)
     frames = [frame_of(value) for value in columns.values]

@@ -16,6 +16,7 @@ from combiner.core import Combiner
 from combiner.decision import Recall
 from combiner.fallback import RUNGS
 from combiner.output import Output
+from combiner.refining import facts_wanted, knowledge_of
 from combiner.window import EventBlock, block_of
 from registry.bundle import LoadedBundle
 from replay.again import Again, Recollection
@@ -136,7 +137,9 @@ class Replay:
         self._output = output
         self._report = report
         self._stop = stop
-        self._decoder = decoder_of(bundle.manifest.schema, settings.event, features=False)
+        self._facts = facts_wanted(settings)
+        features = self._facts is not None and self._facts.features
+        self._decoder = decoder_of(bundle.manifest.schema, settings.event, features=features)
         self._members = members_of(settings, bundle.manifest)
         self._result = Result({})
         self._ledger: Ledger | None = None
@@ -172,7 +175,8 @@ class Replay:
 
     def _core(self, recall: Recall) -> Combiner:
         name = f"{self._settings.ensemble.name}@{self._bundle.version}"
-        return combiner_of(self._settings, self._bundle.manifest, name, recall, 0)
+        knowledge = knowledge_of(self._bundle, self._settings)
+        return combiner_of(self._settings, self._bundle.manifest, name, recall, 0, knowledge)
 
     def _take(self, outputs: Sequence[Output]) -> None:
         """Count and write what was decided."""
@@ -213,7 +217,9 @@ class Replay:
         firsts = {place: start for place, (start, _) in stretches.items()}
         timeline = Timeline(core, memory, firsts, list(answers), self._wanted.tick_ms)
         both = {**stretches, **answers}
-        for outputs, events in relived(timeline, reader, both, self._decoder, self._stop):
+        for outputs, events in relived(
+            timeline, reader, both, self._decoder, self._stop, self._facts
+        ):
             self._take(outputs)
             self._progress(events)
         self._result.bad_frames += core.bad_frames
@@ -253,7 +259,7 @@ class Replay:
         for events in self._blocks(reader, place, segment):
             if scorer is not None:
                 scorer.fill(table, events)
-            block = block_of(self._decoder, events)
+            block = block_of(self._decoder, events, wanted=self._facts)
             frames = table.frames(block.offsets, present)
             outputs, scored = again.decide(place, block, frames, recorded)
             self._count(outputs)

@@ -102,6 +102,9 @@ class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         event_time: when the event happened, ISO 8601 in UTC.
         latency_ms: from the input record's timestamp to this score, by wall clock.
         source: `topic/partition/offset` of the event.
+        prediction_set: with promises, the labels of which one is the truth as often as promised;
+            for regression `interval`, from and to.
+        coverage: with promises, how often that is.
         cached_age_ms: for `cached`, how old the score is.
         predictions: with explanation, each member's calibrated answer.
         contributions: with explanation, each member's share in the score.
@@ -128,6 +131,9 @@ class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     scores: dict[str, float] | None = None
     explanation: Explained | None = None
     stages: Stages | None = None
+    prediction_set: Sequence[int | str] | None = None
+    interval: Sequence[float] | None = None
+    coverage: float | None = None
 
 
 class HealthRecord(msgspec.Struct, frozen=True):

@@ -165,6 +165,7 @@ class ModelSettings(Section):
     version: str = ""
     minimum: float | None = None
     maximum: float | None = None
+    expected_latency_ms: Positive | None = None
     cache_predictions: bool = False
     external: bool = False
     remote: RemoteSettings | None = None
@@ -243,6 +244,37 @@ class CombinerSettings(Section):
     processes: Annotated[int, Field(ge=0, le=64)] = 1
 
 
+class SelectionSettings(Section):
+    """`[selection]`: which members count, event by event; `all` is whoever answered."""
+
+    method: Literal[
+        "all",
+        "overall_local_accuracy",
+        "knora_eliminate",
+        "knora_union",
+        "region_best",
+        "segment_weights",
+        "constrained_subset",
+    ] = "all"
+    neighbours: Positive = 7
+    best: Positive = 2
+    max_models: Positive = 3
+    latency_budget_ms: Positive | None = None
+    min_diversity: Share = 0.0
+    by: str = ""
+    edges: tuple[float, ...] = ()
+    values: tuple[str, ...] = ()
+    weights: tuple[dict[str, float], ...] = ()
+
+
+class CertaintySettings(Section):
+    """`[certainty]`: what is used of the bundle's knowledge about the ensemble's own scores."""
+
+    calibrate: bool = False
+    promise: bool = False
+    threshold: bool = False
+
+
 class HealthSettings(Section):
     """`[health]`: when a model counts as degraded, failed and recovered."""
 
@@ -307,6 +339,8 @@ class Settings(Section):
     workers: tuple[WorkerSettings, ...] = ()
     worker: WorkerTuning = WorkerTuning()
     combiner: CombinerSettings = CombinerSettings()
+    selection: SelectionSettings = SelectionSettings()
+    certainty: CertaintySettings = CertaintySettings()
     health: HealthSettings = HealthSettings()
     fallback: FallbackSettings = FallbackSettings()
     cache: CacheSettings = CacheSettings()

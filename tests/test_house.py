@@ -38,24 +38,34 @@ LAYERS: dict[str, set[str]] = {
 # docs/ARCHITECTURE.md shows the same table.
 MODULES: dict[str, tuple[str, str]] = {
     "streams": (
-        "errors beginnings outages instants features shapes events frames records headers columns signals breaker",
         (
-            "settings client consumers clock interpreter guard metrics source sink reader admin app mapping "
+            "errors beginnings outages instants features shapes events frames records headers "
+            "columns signals breaker"
+        ),
+        (
+            "settings client consumers clock interpreter guard metrics source sink reader admin "
+            "app mapping "
             "embedded/*"
         ),
     ),
     "registry": ("manifest certainty competence", "bundle"),
     "workers": (
         "batching scoring tracking protocol tensors inference suspicion pressure",
-        "adapters/* loading lean skops_values crew marks examiner lane agents feed watchdog service",
+        (
+            "adapters/* loading lean skops_values crew marks examiner lane agents feed watchdog "
+            "service"
+        ),
     ),
     "combiner": (
         (
-            "join rows overtaking ahead quorum answers settled window intake core tally cutting outcome decision encoding health fallback "
-            "calibration calibrators/* selections subsets recalibration refinement conformal confidence explanation latency telling corrections hindsight limits output cascade "
+            "join rows overtaking ahead quorum answers settled window intake core tally cutting "
+            "outcome decision encoding health fallback "
+            "calibration calibrators/* selections subsets recalibration facts refinement "
+            "conformal confidence explanation latency telling corrections "
+            "hindsight limits output cascade "
             "selection/* strategies/*"
         ),
-        "service outbox memory health_report assembly catalogue process",
+        "service outbox memory health_report assembly refining catalogue process",
     ),
     "cache": (
         "keys protocol latest",
@@ -64,7 +74,8 @@ MODULES: dict[str, tuple[str, str]] = {
     "monitor": ("board", "service"),
     "simulation": (
         (
-            "clock log group journal faults inputs process outbox combining working world evidence checkers schedules oracle"
+            "clock log group journal faults inputs process outbox combining working world "
+            "evidence checkers schedules oracle"
         ),
         "",
     ),

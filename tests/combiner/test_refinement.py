@@ -3,8 +3,9 @@
 import numpy as np
 
 from combiner.conformal import PredictionIntervals, PredictionSets
+from combiner.facts import Facts
 from combiner.recalibration import Recalibrator
-from combiner.refinement import NO_REFINEMENT, Facts, Promises, Refinement
+from combiner.refinement import NO_REFINEMENT, Promises, Refinement
 from combiner.selection.constrained_subset import ConstrainedSubset, Constraints
 from combiner.selection.protocol import Context
 from combiner.selection.segment_weights import HeaderValues, SegmentWeights
@@ -22,7 +23,7 @@ def test_without_anything_nothing_changes() -> None:
     used, weights = NO_REFINEMENT.chosen(FACTS, PRESENT)
     assert used is PRESENT
     assert weights is None
-    scores, promises = NO_REFINEMENT.finished(SCORES, ANSWERS, PRESENT, CHANCE)
+    scores, promises = NO_REFINEMENT.finished(SCORES, ANSWERS, PRESENT, FACTS)
     assert scores is SCORES
     assert promises is None
 
@@ -50,7 +51,7 @@ def test_sets_are_of_the_scores_before_their_calibration() -> None:
         recalibrator=Recalibrator([0, 1], dict.fromkeys(table, TemperatureFit(2.0))),
         sets=PredictionSets(Conformal("lac", 0.9, table), [0, 1]),
     )
-    scores, promises = refinement.finished(SCORES, ANSWERS, PRESENT, CHANCE)
+    scores, promises = refinement.finished(SCORES, ANSWERS, PRESENT, FACTS)
     odds = np.square(SCORES / (1 - SCORES))
     np.testing.assert_allclose(scores, odds / (1 + odds))
     assert promises is not None
@@ -63,7 +64,7 @@ def test_intervals_are_those_of_the_subset() -> None:
     refinement = Refinement(
         intervals=PredictionIntervals(Conformal("absolute", 0.8, table), [0, 1])
     )
-    _, promises = refinement.finished(SCORES, ANSWERS, PRESENT, CHANCE)
+    _, promises = refinement.finished(SCORES, ANSWERS, PRESENT, FACTS)
     np.testing.assert_allclose(promises.ranges, [[-0.8, 1.2], [-1.5, 2.5], [-2.1, 3.9]])
 
 

@@ -123,9 +123,9 @@ def test_what_does_not_fit_is_refused(options, known, message: str) -> None:
 @pytest.mark.parametrize(
     ("segments", "message"),
     [
-        (Segmentation("moon", edges=(1.0,)), "by 'moon' with 1 edges and 0 values; expected"),
-        (Segmentation("feature:z", edges=(1.0,)), "by 'feature:z'"),
-        (Segmentation("feature:x", values=("1",)), "by 'feature:x' with 0 edges and 1 values"),
+        (Segmentation("moon", edges=(1.0,)), "'moon' with 1 edges and 0 values; expected"),
+        (Segmentation("feature:z", edges=(1.0,)), "'feature:z'"),
+        (Segmentation("feature:x", values=("1",)), "'feature:x' with 0 edges and 1 values"),
         (Segmentation("feature:x", edges=(2.0, 1.0)), "expected ascending numbers"),
         (Segmentation("feature:colour", values=("green",)), "'green' is no value of `colour`"),
         (Segmentation("hour", edges=(8.0, 24.0)), "expected hours, 0 to 23"),

@@ -37,7 +37,7 @@ def fitted(answers: np.ndarray, labels: np.ndarray, options: CertaintyOptions):
         folds=3,
         seed=0,
     )
-    return fit_certainty("mean", MEMBERS, combined, answers, labels, options)
+    return fit_certainty(MEMBERS, combined, answers, labels, options)
 
 
 def test_no_row_is_scored_by_what_learned_from_it() -> None:
