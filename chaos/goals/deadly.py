@@ -105,7 +105,7 @@ def metric_of(stage: Stage, name: str, line: str) -> float:
 
 @goal(
     "18c",
-    "a member asks for a terabyte on some events (max_address_space_mb 3,000)",
+    "a member asks for a terabyte on some events (max_address_space_mb 2,000)",
     "it gets a MemoryError, its row is refused, and no process ends",
     count=6,
 )
@@ -113,7 +113,9 @@ def greedy_model(count: int) -> Result:
     """So many poisoned events, five seconds apart."""
     poison = PoisonedLoad(every=5 * RATE_PER_S, limit=count)
     most_bytes = 0
-    plan = plan_with({"greedy": "hoards_on_poison"}, worker={"max_address_space_mb": 3000})
+    plan = plan_with(
+        {"greedy": "hoards_on_poison"}, worker={"max_address_space_mb": 2000, "hang_ms": 60_000}
+    )
     with Stage(plan) as stage:
         stage.await_ready()
         with stage.load(RATE_PER_S, poison):
@@ -125,7 +127,7 @@ def greedy_model(count: int) -> Result:
         refused = metric_of(stage, "worker-greedy-0", REFUSED)
     return Result.of(
         report,
-        not ended and refused == count and most_bytes < 3000 * MB,
+        not ended and refused == count and most_bytes < 2000 * MB,
         f"{ended} processes ended" if ended else "",
         rows_refused=int(refused),
         most_memory_mb=most_bytes / MB,

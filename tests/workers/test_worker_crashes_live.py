@@ -145,7 +145,7 @@ def test_memory_that_leaks_is_given_back_by_a_fresh_start(live: Supervised) -> N
 
 def test_a_model_that_wants_all_memory_gets_an_error_for_it(live: Supervised) -> None:
     live.write([0.25, POISON, 0.5, 0.75])
-    live.supervise(["honest", BAD + "hoards_on_poison"], max_address_space_mb=3000)
+    live.supervise(["honest", BAD + "hoards_on_poison"], max_address_space_mb=2000, hang_ms=60_000)
     live.read_answers(["honest", "hoards_on_poison"], 4)
     said = live.said("hoards_on_poison")
     assert said[0::2] == [0.25, 0.5]
