@@ -79,7 +79,7 @@ def add_model(
         raise BundleError(f"{bundle}: has a model {name!r} already; expected another name")
     rows = np.array(manifest.golden_rows, dtype=np.float64)
     try:
-        answers = try_model(format_, data, rows)
+        answers = try_model(format_, data, rows, manifest.columns)
         _check(answers, rows, manifest)
     except BundleError as error:
         raise BundleError(f"{file}: {error}") from error

@@ -25,12 +25,13 @@ _ADDRESS_SPACE_BYTES = 16 * 1024**3
 
 
 class _Task(msgspec.Struct, array_like=True):
-    """What is tried: the file, and float64[N, F] as bytes."""
+    """What is tried: the file, float64[N, F] as bytes, and how many numbers an answer has."""
 
     format: str
     data: bytes
     rows: bytes
     features: int
+    columns: int
 
 
 class _Outcome(msgspec.Struct):
@@ -41,14 +42,16 @@ class _Outcome(msgspec.Struct):
     problem: str = ""
 
 
-def try_model(format_: str, data: bytes, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What a model answers to some rows.
+def try_model(
+    format_: str, data: bytes, rows: NDArray[np.float64], columns: int = 1
+) -> NDArray[np.float64]:
+    """What a model answers to some rows, with so many numbers each.
 
     Raises:
         BundleError: it cannot be opened, fails on the rows, or takes its process with it.
     """
     content = np.ascontiguousarray(rows, "<f8").tobytes()
-    task = msgspec.msgpack.encode(_Task(format_, data, content, rows.shape[1]))
+    task = msgspec.msgpack.encode(_Task(format_, data, content, rows.shape[1], columns))
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "lab.trial"],
@@ -94,7 +97,7 @@ def _tried(task: _Task) -> _Outcome:
     rows = np.frombuffer(task.rows, "<f8").reshape(-1, task.features)
     try:
         model: Any = adapter_for(task.format).load(
-            task.data, name="it", version="", minimum=None, maximum=None
+            task.data, name="it", version="", minimum=None, maximum=None, columns=task.columns
         )
     except ImportError as error:
         return _Outcome(problem=str(missing_library("it", error)))

@@ -186,3 +186,35 @@ def test_a_file_that_kills_its_library_kills_nobody_else() -> None:
 def test_a_wrong_number_of_features_fails_on_the_rows() -> None:
     with pytest.raises(BundleError, match="fails on the golden rows: InvalidArgument"):
         try_model("onnx", graph(), np.zeros((3, FEATURES + 1)))
+
+
+def test_a_bundle_of_several_classes_takes_a_model_with_a_column_for_each(tmp_path: Path) -> None:
+    import warnings
+
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from skl2onnx import to_onnx
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(150, FEATURES))
+    classes = np.array(["a", "b", "c"])[np.digitize(rows[:, 0], [-0.5, 0.5])]
+    lines = [f"{x:.4f},{y:.4f},{c}" for (x, y), c in zip(rows, classes, strict=True)]
+    (tmp_path / "data.csv").write_text("\n".join(["x,y,label", *lines]))
+    train_bundle(
+        *(tmp_path / "data.csv", "label", None, tmp_path / "old"),
+        task="multiclass",
+        members=["logistic_regression"],
+        folds=2,
+    )
+    fitted = LogisticRegression().fit(rows, classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = to_onnx(fitted, X=rows[:1], options={"zipmap": False})
+    file = write(tmp_path, "net.onnx", onnx_adapter.save(model))
+    made = add_model(tmp_path / "old", file, "net", tmp_path / "new")
+    loaded = load_model(ModelSettings(name="net"), made)
+    np.testing.assert_allclose(loaded.predict(rows), fitted.predict_proba(rows), atol=1e-6)
+    wrong = write(tmp_path, "one.onnx", graph())
+    with pytest.raises(BundleError, match=r"answers \d+ golden rows with shape"):
+        add_model(tmp_path / "old", wrong, "one", tmp_path / "other")
