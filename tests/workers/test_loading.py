@@ -1,8 +1,8 @@
 """Models from settings: found, unchanged, answering as trained, or refused by name."""
 
-import math
 import importlib
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
