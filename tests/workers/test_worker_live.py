@@ -124,7 +124,8 @@ def test_a_paused_model_refuses_until_it_is_resumed(live: Live):
     live.control("honest", paused=False)
     live.control("honest", paused=True)
     live.control("unheard-of", paused=True)
-    live.control_bytes(b"moody", b"{broken")
+    for bad in BAD_CONTROL:
+        live.control_bytes(b"moody", bad)
     live.control_bytes(b"forgotten", None)
     live.start(["honest", "moody"])
 
