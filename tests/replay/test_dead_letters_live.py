@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from chaos.reader import headers_of, wait_for
+from chaos.reader import Reader, headers_of, wait_for
 from streams.embedded import EmbeddedKafka
 from streams.events import BadEvent
 from streams.records import Headers, dead_letter_headers
@@ -186,6 +186,14 @@ def killed_in_the_middle(letters: Letters) -> bool:
     return process.wait() == -signal.SIGKILL
 
 
+def await_count(live: Live, reader: Reader, count: int) -> None:
+    """Wait until so many outcomes were read in all."""
+    missing = count - len(reader.outcomes)
+    if missing > 0:
+        live.await_more(reader, missing)
+    assert len(reader.outcomes) == count
+
+
 def test_an_event_that_fails_again_and_again_is_given_up(
     kafka: EmbeddedKafka, topics: Topics, tmp_path: Path
 ) -> None:
@@ -208,7 +216,7 @@ def test_an_event_that_fails_again_and_again_is_given_up(
             done = ensemble("dead-letters", "replay", "--json", "-c", config)
             assert json.loads(done.stdout) == {"dry_run": False, "sent": 1}, done.stderr
             live.acknowledged.add(f"{live.events}/1/{3 * attempt - 1}")
-            live.await_more(reader, 1)
+            await_count(live, reader, 2 + attempt)
             newest = reader.outcomes[-1].message
             assert (newest.key(), newest.value()) == (b"k", b'{"id": "p", "x": "1"}')
             assert headers_of(newest)[:2] == [("trace", "t"), (Headers.ATTEMPTS, str(attempt))]
