@@ -37,6 +37,8 @@ OnMissing = Callable[[str, int], None]
 # Longer than a broker's restart; beyond it the process starts afresh, with a new connection.
 REQUEST_TIMEOUT_S = 10.0
 
+# Longer than a transaction of ours may last, with the broker's look at it every ten seconds.
+OFFSETS_TIMEOUT_S = 30.0
 # Three heartbeats.
 _DOUBT_S = 1.5
 _DOUBT_RECORDS = 1000
@@ -91,6 +93,7 @@ class Source:
         self._first = str(properties.pop("auto.offset.reset"))
         properties["auto.offset.reset"] = "error"
         self._starts: dict[tuple[str | None, int | None], int] = {}
+        self._placed_s: float | None = None  # when partitions came that nothing was read of yet
         self._astray: list[Message] = []
         self._holes: dict[Place, int] = {}  # where records were missing
         try:
@@ -121,6 +124,7 @@ class Source:
                 messages = self._still_ours(messages) + more
         except KafkaException as error:
             raise translated(error, "cannot fetch") from error
+        self._look_for_offsets(reading=bool(messages))
         if any(message.error() is not None for message in messages):
             messages = [message for message in messages if self._is_record(message)]
             self._lead_back()
@@ -150,6 +154,25 @@ class Source:
         return False
 
     # -- where to begin ----------------------------------------------------------------------
+
+    def _look_for_offsets(self, *, reading: bool) -> None:
+        """Find out, once after an assignment that brings nothing, whether there are offsets at all.
+
+        The client waits for them for ever, and tells nobody, while a transaction that concerns
+        them does not end.
+        """
+        if self._placed_s is None:
+            return
+        if reading:
+            self._placed_s = None
+        elif monotonic() - self._placed_s > OFFSETS_TIMEOUT_S:
+            self._placed_s = None
+            try:
+                self.consumer.committed(self.consumer.assignment(), timeout=REQUEST_TIMEOUT_S / 2)
+            except KafkaException as error:
+                raise translated(
+                    error, "no committed offsets; a transaction that does not end holds them up?"
+                ) from error
 
     def _lead_back(self) -> None:
         """Give partitions that have nowhere to read from a place to begin."""
@@ -328,6 +351,7 @@ class Source:
     # -- partitions come and go --------------------------------------------------------------
 
     def _assigned(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._placed_s = monotonic()
         for partition in partitions:
             self._starts.pop((partition.topic, partition.partition), None)
         if self._on_assign is not None:

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streams import source as source_module
 from streams.columns import Position
 from streams.embedded import EmbeddedKafka
 from streams.errors import BrokerError, MissingRecordsError
@@ -331,6 +332,7 @@ def test_a_topic_that_was_made_anew_is_an_error(kafka: EmbeddedKafka, settings, 
         future.result(TIMEOUT_S)
     until(lambda: topic not in admin.list_topics(timeout=TIMEOUT_S).topics)
     topics("events", 2)
+    until(lambda: topic in admin.list_topics(timeout=TIMEOUT_S).topics)
     # The broker forgets what was committed with a topic; a group that was restored does not.
     reader = Reader(settings, topic, "a")
     until(lambda: reader.source.fetch(1, 0.05) is not None and len(reader.owned) == 2)
@@ -371,3 +373,29 @@ def test_no_place_to_begin_is_an_error_if_it_is_asked_for(settings, topics):
     with pytest.raises(MissingRecordsError, match="no committed offset"):
         reader.read(1)
     reader.source.close()
+
+
+def test_offsets_that_an_open_transaction_holds_up_are_missed(
+    kafka: EmbeddedKafka, settings, sink, readers, topics, monkeypatch
+):
+    topic = topics("events")
+    sink.produce_batch(topic, 0, numbers(3))
+    sink.flush(TIMEOUT_S)
+    first = readers(topic, "a")
+    first.read(3)
+    producer = Producer(
+        {"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": f"{topic}-open"}
+    )
+    producer.init_transactions(TIMEOUT_S)
+    producer.begin_transaction()
+    group = first.source.consumer.consumer_group_metadata()
+    producer.send_offsets_to_transaction([TopicPartition(topic, 0, 2)], group, TIMEOUT_S)
+    first.source.close()
+    monkeypatch.setattr(source_module, "OFFSETS_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(source_module, "REQUEST_TIMEOUT_S", 2.0)
+    second = readers(topic, "a")
+    with pytest.raises(BrokerError, match="a transaction that does not end holds them up"):
+        second.read(1)
+    producer.abort_transaction(TIMEOUT_S)
+    # Nothing was committed, so everything is read.
+    assert [offset for _, offset in second.read(3)] == [0, 1, 2]
