@@ -15,6 +15,7 @@ COPY combiner combiner
 COPY cache cache
 COPY monitor monitor
 COPY lab lab
+COPY replay replay
 COPY simulation simulation
 COPY cli cli
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
