@@ -14,7 +14,7 @@ from chaos.stage import Stage
 from chaos.verdict import DEAD, latencies_ms
 
 GOOD_PER_S = 2000
-PHASE_S = 8.0
+PHASE_S = 6.0
 WARM_UP_S = 5.0
 # One in so many events is bad.
 ONE_IN = 10
@@ -76,7 +76,7 @@ class Phases:
     "13",
     "one event in ten is bad, of 15 kinds, in turns with as many good events without bad ones",
     "each bad one a dead letter exactly once; p99 of the good ones within ±10 %",
-    count=6,
+    count=5,
 )
 def poison(count: int) -> Result:
     """So many turns of both."""
