@@ -97,7 +97,7 @@ class Past:
 
 
 def message_of(found: Outcome) -> "Message[bytes, bytes]":
-    assert found.message is not None
+    assert isinstance(found.message, Message)
     return found.message
 
 
