@@ -267,7 +267,7 @@ def test_no_password_where_one_is_needed_costs_misses(server: EmbeddedRedis) -> 
 class Counting:
     """Takes its time for each call, and counts rows by their content."""
 
-    name, version, minimum, maximum = "counting", "1", 0.0, 1.0
+    name, version, minimum, maximum, columns = "counting", "1", 0.0, 1.0, 1
 
     def __init__(self) -> None:
         self.computed: dict[float, int] = {}

@@ -456,6 +456,8 @@ def test_sigterm_under_load_loses_and_repeats_nothing(live: Live, delivery: str)
     settings = live.settings(combiner=PATIENT | {"delivery": delivery})
     for _ in range(3):
         process = live.start(settings)
+        # What the one before it published may still be on its way to the reader.
+        process.await_said(" owns [(")
         live.await_more(reader, 500)
         asked_s = monotonic()
         assert process.stop() == 0
