@@ -184,11 +184,15 @@ class Source:
         try:
             # One partition alone cannot be moved once the client has given up on it.
             places = self.consumer.position(self.consumer.assignment())
+            # A partition without any commit that has brought records since is astray no more.
+            gone = {(m.topic(), m.partition()) for m in astray if (m.offset() or -1) > 0}
             for place in places:
-                if place.offset == OFFSET_INVALID or (place.topic, place.partition) in {
-                    (message.topic(), message.partition()) for message in astray
-                }:
-                    place.offset = self._starts.get((place.topic, place.partition), OFFSET_INVALID)
+                key = (place.topic, place.partition)
+                if place.offset == OFFSET_INVALID or key in gone:
+                    place.offset = self._starts.get(key, OFFSET_INVALID)
+                elif place.offset >= 0:
+                    # The client forgets a position that is set, until its next record.
+                    self._starts[key] = place.offset
             self._place(places)
         except KafkaException as error:
             raise translated(error, "cannot begin to read") from error

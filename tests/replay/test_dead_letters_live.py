@@ -1,7 +1,6 @@
 """`ensemble dead-letters` with a real broker: filters, attempts, kills, and the end of the loop."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -182,7 +181,7 @@ def killed_in_the_middle(letters: Letters) -> bool:
         return ended or len(letters.sent(committed=False)) > before
 
     wait_for(begun, lambda: "nothing was sent")
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     return process.wait() == -signal.SIGKILL
 
 
