@@ -2,14 +2,12 @@
 
 from typing import ClassVar, Self
 
-import numpy as np
-
-from combiner.strategies.arithmetic import ordered, rescaled
-from combiner.strategies.protocol import ANY_TASK, Bools, Floats, Ingredients, Scale
-from registry.manifest import Task
+from combiner.strategies.arithmetic import Ints
+from combiner.strategies.order_statistic import OrderStatistic
+from combiner.strategies.protocol import Ingredients
 
 
-class Maximum:
+class Maximum(OrderStatistic):
     """The greatest of the answers present; weights play no part.
 
     Of several classes each has its own greatest answer, and these are made to add up to 1 (the
@@ -17,26 +15,12 @@ class Maximum:
     """
 
     name: ClassVar[str] = "maximum"
-    tasks: ClassVar[frozenset[Task]] = ANY_TASK
-    calibrated: ClassVar[bool] = True
-    scale: Scale = "score"
-
-    def __init__(self, threshold: float = 0.5) -> None:
-        self.threshold = threshold
 
     @classmethod
     def made_of(cls, ingredients: Ingredients) -> Self:
         """It needs nothing of the ensemble."""
         return cls(ingredients.threshold)
 
-    def combine(self, answers: Floats, present: Bools, weights: Floats | None = None) -> Floats:
-        """float64[N, K]."""
-        total: Floats = self.contributions(answers, present).sum(axis=1)
-        return total
-
-    def contributions(
-        self, answers: Floats, present: Bools, weights: Floats | None = None
-    ) -> Floats:
-        """float64[N, M, K]: the greatest one carries the score, the last of equal ones."""
-        count = np.count_nonzero(present, axis=1)
-        return rescaled(ordered(answers, present, count - 1, count), answers, present)
+    def places(self, count: Ints) -> tuple[Ints, Ints]:
+        """int64[N] each: the greatest one carries the score, the last of equal ones."""
+        return count - 1, count

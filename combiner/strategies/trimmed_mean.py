@@ -4,12 +4,12 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from combiner.strategies.arithmetic import ordered, rescaled
-from combiner.strategies.protocol import ANY_TASK, Bools, Floats, Ingredients, Scale
-from registry.manifest import Task
+from combiner.strategies.arithmetic import Ints
+from combiner.strategies.order_statistic import OrderStatistic
+from combiner.strategies.protocol import Ingredients
 
 
-class TrimmedMean:
+class TrimmedMean(OrderStatistic):
     """The mean of those present after a share of them is cut off at each end.
 
     Of n members the `trim_share` times n least are left out, rounded down, and as many of the
@@ -21,30 +21,19 @@ class TrimmedMean:
     """
 
     name: ClassVar[str] = "trimmed_mean"
-    tasks: ClassVar[frozenset[Task]] = ANY_TASK
-    calibrated: ClassVar[bool] = True
-    scale: Scale = "score"
 
     def __init__(self, trim_share: float = 0.2, threshold: float = 0.5) -> None:
+        super().__init__(threshold)
         assert 0.0 <= trim_share < 0.5
         self.trim_share = trim_share
-        self.threshold = threshold
 
     @classmethod
     def made_of(cls, ingredients: Ingredients) -> Self:
         """With the configured share."""
         return cls(ingredients.trim_share, ingredients.threshold)
 
-    def combine(self, answers: Floats, present: Bools, weights: Floats | None = None) -> Floats:
-        """float64[N, K]."""
-        total: Floats = self.contributions(answers, present).sum(axis=1)
-        return total
-
-    def contributions(
-        self, answers: Floats, present: Bools, weights: Floats | None = None
-    ) -> Floats:
-        """float64[N, M, K]: an equal share of each answer left; they add up to the score."""
-        count = np.count_nonzero(present, axis=1)
+    def places(self, count: Ints) -> tuple[Ints, Ints]:
+        """int64[N] each: the all but those cut off at each end."""
         # A fifth of five is one, whatever a computer makes of 0.2.
         cut = np.floor(self.trim_share * count + 1e-9).astype(np.int64)
-        return rescaled(ordered(answers, present, cut, count - cut), answers, present)
+        return cut, count - cut
