@@ -29,7 +29,7 @@ from chaos.verdict import Outcome, Timing, Verdict, judge, rungs, timing
 from cli.configuration import load_settings
 from cli.restarts import RestartPolicy
 from cli.supervisor import Program, Supervisor
-from cli.up import command, create_topics, programs_of
+from cli.up import command, create_topics, fork_server, programs_of
 from streams.embedded import EmbeddedCluster, EmbeddedRedis
 from streams.embedded.broker import Listener
 from streams.embedded.child import LOOPBACK, free_ports
@@ -137,7 +137,10 @@ class Stage(Processes, AbstractContextManager["Stage"]):
         self._programs = [
             self._prepared(program) for program in programs_of(self.settings, self.config, logs)
         ]
-        self.supervisor = enter(Supervisor(self._programs, self._policy, on_change=self._on_change))
+        forks = fork_server(self.settings, self._environment)
+        self.supervisor = enter(
+            Supervisor(self._programs, self._policy, forks=forks, on_change=self._on_change)
+        )
         # One that was stopped with SIGSTOP hears no SIGTERM.
         self._stack.callback(self._resume_all)
 

@@ -95,7 +95,7 @@ def _root(
 def main() -> None:
     """Run a command; the process's entry point."""
     try:
-        app()
+        app(prog_name="ensemble")
     except EnsembleError as error:
         sys.stderr.write("".join(f"error: {line}\n" for line in str(error).splitlines()))
         sys.exit(error.exit_code)

@@ -40,7 +40,7 @@ class RestartPolicy:
     five seconds each time is never quarantined: it does some good in between.
     """
 
-    first_delay_ns: int = NS_PER_S // 5
+    first_delay_ns: int = NS_PER_S // 20
     longest_delay_ns: int = 10 * NS_PER_S
     healthy_ns: int = 5 * NS_PER_S
     crashes: int = 8

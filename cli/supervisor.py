@@ -7,9 +7,7 @@ nobody.
 """
 
 import logging
-import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +15,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import Literal, Self
 
+from cli.children import ForkServer, Process, executed
 from cli.restarts import (
     PREDECESSOR_VARIABLE,
     GiveUp,
@@ -80,7 +79,7 @@ class _Child:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.state: ChildState = "stopped"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.started_ns = 0
         self.due_ns = 0  # of the restart, while waiting
         self.history = History()
@@ -102,6 +101,8 @@ class Supervisor(AbstractContextManager["Supervisor"]):
         programs: what to run.
         policy: how patiently.
         grace_s: seconds from SIGTERM to SIGKILL.
+        forks: forks those children that are `ensemble` itself; without it all are executed. It is
+            closed with the supervisor.
         on_change: called with a name and its status after every change, on a thread of the
             supervisor; must be quick.
     """
@@ -112,11 +113,13 @@ class Supervisor(AbstractContextManager["Supervisor"]):
         policy: RestartPolicy | None = None,
         *,
         grace_s: float = GRACE_S,
+        forks: ForkServer | None = None,
         on_change: Callable[[str, ChildStatus], None] | None = None,
     ) -> None:
         self._children: dict[str, _Child] = {}
         self._policy = policy or RestartPolicy()
         self._grace_s = grace_s
+        self._forks = forks
         self._on_change = on_change
         self._changed = threading.Condition()
         self._closing = False
@@ -197,6 +200,8 @@ class Supervisor(AbstractContextManager["Supervisor"]):
         if self._loop.is_alive():
             self._loop.join()
         self._guard.close()
+        if self._forks is not None:
+            self._forks.close()
 
     # -- the loop ----------------------------------------------------------------------------
 
@@ -222,26 +227,13 @@ class Supervisor(AbstractContextManager["Supervisor"]):
         if self._closing:
             return
         program = child.program
-        output: IO[bytes] | None = None
         try:
-            output = program.log_path.open("ab") if program.log_path else None
-            child.process = process = subprocess.Popen(
-                program.command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT if output else None,
-                env={**os.environ, **program.environment, **_news_of(child.exit_code)},
-                # Ctrl-C reaches only the supervisor, which decides the order of ends.
-                start_new_session=True,
-            )
+            child.process = process = self._begun(program, child.exit_code)
         except OSError as error:
             child.state = "failed"
             log.critical("%s: cannot be started: %s", program.name, error)
             self._tell(child)
             return
-        finally:
-            if output is not None:
-                output.close()
         self._guard.add(process.pid)
         child.state, child.started_ns = "running", time.monotonic_ns()
         log.info("%s: started (pid %d)", program.name, process.pid)
@@ -251,7 +243,16 @@ class Supervisor(AbstractContextManager["Supervisor"]):
         )
         waiter.start()
 
-    def _await_end(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
+    def _begun(self, program: Program, predecessor_exit: int | None) -> Process:
+        environment = {**program.environment, **_news_of(predecessor_exit)}
+        if self._forks is not None and self._forks.can_start(program.command):
+            try:
+                return self._forks.start(program.command, environment, program.log_path)
+            except OSError as error:
+                log.warning("%s: %s; executing it", program.name, error)
+        return executed(program.command, environment, program.log_path)
+
+    def _await_end(self, child: _Child, process: Process) -> None:
         exit_code = process.wait()
         self._guard.remove(process.pid)
         with self._changed:
@@ -299,7 +300,7 @@ class Supervisor(AbstractContextManager["Supervisor"]):
             for child in children:
                 if child.process is not None:
                     child.state = "stopping"
-                    child.process.terminate()
+                    child.process.send_signal(signal.SIGTERM)
                     self._tell(child)
                 elif child.state == "waiting":
                     child.state = "stopped"
@@ -309,7 +310,7 @@ class Supervisor(AbstractContextManager["Supervisor"]):
                 for child in children:
                     if child.process is not None:
                         log.warning("%s: did not end in time; killed", child.program.name)
-                        child.process.kill()
+                        child.process.send_signal(signal.SIGKILL)
                 self._changed.wait_for(lambda: not any(c.process for c in children))
 
     def _tell(self, child: _Child) -> None:

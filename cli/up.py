@@ -1,7 +1,6 @@
 """`ensemble up`: everything of the configuration under one supervisor."""
 
 import re
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,9 @@ from cli.options import DEFAULT_CONFIG, ConfigOption
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Mapping
 
+    from cli.children import ForkServer
     from cli.supervisor import ChildStatus, Program, Supervisor
     from streams.settings import Settings
 
@@ -25,11 +26,29 @@ _LOCAL_REDIS = re.compile(r"redis://(?:127\.0\.0\.1|localhost):(\d+)(?:/0?)?")
 
 
 def command(*arguments: str) -> list[str]:
-    """The command line of `ensemble` with these arguments, in this same environment.
+    """The command line of `ensemble` with these arguments, in this same environment."""
+    from cli.children import COMMAND
 
-    `-P`, so that a folder called `cli` where the user happens to stand is not taken for ours.
+    return [*COMMAND, *arguments]
+
+
+def fork_server(
+    settings: "Settings", environment: "Mapping[str, str] | None" = None
+) -> "ForkServer":
+    """What forks the processes of a configuration.
+
+    The libraries of the models are in it unless one model is code of the user, which may want
+    more of them than what workers import.
     """
-    return [sys.executable, "-P", "-m", "cli", *arguments]
+    from cli.children import ForkServer
+    from registry.bundle import load_manifest
+
+    formats: set[str] = set()
+    if not any(model.callable for model in settings.models):
+        manifest = load_manifest(Path(settings.ensemble.bundle)).manifest
+        entries = [manifest.model(model.name) for model in settings.models if not model.external]
+        formats = {entry.format for entry in entries if entry is not None}
+    return ForkServer(sorted(formats), environment)
 
 
 def programs_of(
@@ -129,6 +148,8 @@ def up(
     logs.configure("up", settings)
     load_manifest(Path(settings.ensemble.bundle))
     programs = programs_of(settings, config)
+    forks = fork_server(settings)
+    forks.prepare()
     gone: dict[str, ChildStatus] = {}
     with stop_event() as stop:
 
@@ -141,7 +162,7 @@ def up(
                 stop.set()  # nothing is left to supervise
 
         first = [broker_program(settings, directory)] if embedded else programs
-        with Supervisor(first, on_change=on_change) as supervisor:
+        with Supervisor(first, forks=forks, on_change=on_change) as supervisor:
             if embedded:
                 if not await_broker(settings, supervisor, stop):
                     return

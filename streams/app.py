@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import faust
+from faust.tables.manager import TableManager
 from faust.types.auth import CredentialsT
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
@@ -21,6 +22,13 @@ _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 # A process that was killed counts as gone after this time.
 _SESSION_TIMEOUT_S = 6.0
+
+
+class _NoTables(TableManager):
+    async def on_start(self) -> None:
+        """Start without the second in which tables may yet be declared: there are none."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class _App(faust.App):
@@ -43,6 +51,7 @@ def make_app(name: str, kafka: KafkaSettings) -> faust.App:
         store="memory://",
         web_enabled=False,
         autodiscover=False,
+        TableManager=_NoTables,
         topic_disable_leader=True,
         topic_allow_declare=False,
         reply_create_topic=False,

@@ -43,11 +43,14 @@ def require_readable(kafka: KafkaSettings, topic: str, group: str) -> None:
     watch = Watch(f"topic {topic}")
     properties = consumer_config(kafka, group)
     properties |= {"error_cb": watch.on_error, "enable.partition.eof": True}
+    properties["fetch.wait.max.ms"] = 1  # the end of the topic is an answer too
     try:
         consumer = Consumer(properties)
     except (KafkaException, ValueError, TypeError) as error:
         raise misconfigured(error) from error
     try:
+        # Without it the client looks for the topic's leader a whole second later.
+        consumer.list_topics(topic, ANSWER_TIMEOUT_S)
         consumer.committed([TopicPartition(topic, 0)], timeout=ANSWER_TIMEOUT_S)
         consumer.assign([TopicPartition(topic, 0, OFFSET_END)])
         message = consumer.poll(ANSWER_TIMEOUT_S)

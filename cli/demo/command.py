@@ -79,7 +79,7 @@ def _run(
     from cli.demo.summary import Observations, summary_of
     from cli.demo.traffic import Producer, Reader
     from cli.supervisor import Supervisor
-    from cli.up import await_broker, broker_program, create_topics, programs_of
+    from cli.up import await_broker, broker_program, create_topics, fork_server, programs_of
     from lab.table import events, labels, read_table
 
     logs = stage.directory / "logs"
@@ -87,7 +87,9 @@ def _run(
     console.print("2. Start Kafka, Redis, two workers, the combiner and the monitor")
     with ExitStack() as stack:
         broker = broker_program(stage.settings, stage.directory / "broker", logs)
-        supervisor = stack.enter_context(Supervisor([broker]))
+        forks = fork_server(stage.settings)
+        forks.prepare()
+        supervisor = stack.enter_context(Supervisor([broker], forks=forks))
         await_broker(stage.settings, supervisor, stop)
         create_topics(stage.settings)
         for program in programs_of(stage.settings, stage.config, logs):
