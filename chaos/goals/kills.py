@@ -132,6 +132,7 @@ def terminations(count: int) -> Result:
                 ends.append((time.monotonic() - asked_s, code))
                 if name != "monitor":
                     stage.await_ready(name)
+                stage.await_flow(SETTLED_MS)
             stage.await_flow(SETTLED_MS)
         report = stage.report()
     slowest_s = max(took_s for took_s, _ in ends)

@@ -44,11 +44,11 @@ def delays_s(*lives: tuple[int, float]) -> list[float]:
 
 
 def test_the_delay_doubles_up_to_the_longest() -> None:
-    assert delays_s(*[(BROKER_AWAY, 0)] * 8) == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10]
+    assert delays_s(*[(BROKER_AWAY, 0)] * 8) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10]
 
 
 def test_a_healthy_life_begins_a_new_count() -> None:
-    assert delays_s((CRASH, 1), (CRASH, 1), (CRASH, 30), (CRASH, 1)) == [0.2, 0.4, 0.2, 0.4]
+    assert delays_s((CRASH, 0), (CRASH, 0), (CRASH, 30), (CRASH, 0)) == [0.1, 0.2, 0.1, 0.2]
 
 
 def test_one_that_crashes_at_once_is_quarantined() -> None:
@@ -58,7 +58,12 @@ def test_one_that_crashes_at_once_is_quarantined() -> None:
 
 
 def test_a_signal_counts_as_a_crash() -> None:
-    assert ends(*[(-9, 0)] * POLICY.crashes)[-1] == GiveUp("quarantined")
+    assert ends(*[(-11, 0)] * POLICY.crashes)[-1] == GiveUp("quarantined")
+
+
+def test_what_somebody_else_kills_is_started_for_ever() -> None:
+    assert delays_s(*[(-9, 0)] * 100)[-1] == 10
+    assert delays_s(*[(-9, 1)] * 100)[-1] == 0.1
 
 
 def test_an_end_without_an_error_counts_as_a_crash_too() -> None:
@@ -67,7 +72,7 @@ def test_an_end_without_an_error_counts_as_a_crash_too() -> None:
 
 def test_one_that_lives_a_while_between_crashes_is_never_quarantined() -> None:
     assert all(isinstance(decision, Restart) for decision in ends(*[(CRASH, 5)] * 100))
-    assert delays_s(*[(-9, 5)] * 3) == [0.2, 0.2, 0.2]
+    assert delays_s(*[(CRASH, 5)] * 3) == [0.1, 0.1, 0.1]
 
 
 def test_a_broker_that_is_away_is_waited_for_without_end() -> None:
@@ -111,7 +116,7 @@ def test_the_reason_follows_the_tree_of_errors(
     assert reason_of(kind.exit_code) == reason
 
 
-@pytest.mark.parametrize("exit_code", [0, 1, -9, -11, 70, 137])
+@pytest.mark.parametrize("exit_code", [0, 1, -6, -11, 70, 137])
 def test_any_other_end_is_the_childs_own_fault(exit_code: int) -> None:
     assert reason_of(exit_code) == "itself"
 
@@ -124,7 +129,7 @@ def test_delays_never_shrink_and_stay_within_bounds(first: int, second: int) -> 
 
 
 exits = st.tuples(
-    st.sampled_from([CRASH, BROKER_AWAY, -9, 0]),
+    st.sampled_from([CRASH, BROKER_AWAY, -9, -11, 0]),
     st.floats(0, 120, allow_nan=False),
 )
 
@@ -136,7 +141,7 @@ def test_never_more_crashes_within_a_window_than_allowed(lives: list[tuple[int, 
     for exit_code, lived_s in lives:
         started_ns, now_ns = now_ns, now_ns + int(lived_s * NS_PER_S)
         history, decision = judge(POLICY, history, exit_code, started_ns, now_ns)
-        if lived_s * NS_PER_S >= POLICY.healthy_ns:
+        if lived_s * NS_PER_S >= (POLICY.working_ns if exit_code == -9 else POLICY.healthy_ns):
             crashed_at_ns.clear()
         elif reason_of(exit_code) == "itself":
             crashed_at_ns.append(now_ns)
