@@ -116,6 +116,7 @@ class CombinerService:
             settings.kafka,
             group=self._identity.group,
             instance=self._identity.member,
+            pace_ms=settings.combiner.pace_ms,
             topics=[*settings.topics.inputs, settings.topics.predictions],
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
@@ -176,22 +177,17 @@ class CombinerService:
         Raises:
             BrokerError, FencedError: the process should end and be started again.
         """
-        pace_s = self._settings.combiner.pace_ms / 1000
         try:
             while not stop.is_set():
                 try:
-                    fetched = self._turn()
+                    self._turn()
                 except RewindError as error:
                     self._rewind(error, stop)
-                else:
-                    # What comes in a stream is cheaper in handfuls; what comes alone never waits.
-                    if 0 < fetched < _FETCH_RECORDS:
-                        stop.wait(pace_s)
         finally:
             self._close()
 
-    def _turn(self) -> int:
-        """Fetch, decide, ship; how many records came."""
+    def _turn(self) -> None:
+        """Fetch, decide, ship."""
         messages = self._source.fetch(_FETCH_RECORDS, self._wait_s())
         self._take_in(columns_of(messages))
         now_ns = self._clock.monotonic_ns()
@@ -207,7 +203,6 @@ class CombinerService:
         if now_ns - self._reported_ns >= _HEALTH_EVERY_NS:
             self._reported_ns = now_ns
             self._reporter.report(self._core)
-        return len(messages)
 
     def _wait_s(self) -> float:
         wake_ns = self._core.next_wake_ns()

@@ -3,6 +3,9 @@
 from streams.client import Properties, shared_properties, user_properties
 from streams.settings import KafkaSettings
 
+# Of a reader that names none.
+DEFAULT_PACE_MS = 5
+
 _DEFAULTS: Properties = {
     # Static membership gives partitions back within 0.2 s of a crash with the classic protocol,
     # and after a minute with the new one.
@@ -13,33 +16,38 @@ _DEFAULTS: Properties = {
     "heartbeat.interval.ms": 500,
     "isolation.level": "read_committed",
     "auto.offset.reset": "earliest",
-    # A lone record is handed over at once; an idle broker is asked ten times a second.
-    "fetch.wait.max.ms": 100,
+    # A lone record is handed over at once. A fetch may have left without a partition that was at
+    # rest, and what comes there waits for its end.
+    "fetch.wait.max.ms": 20,
     "fetch.min.bytes": 1,
-    # A full queue is looked at again while there is still something in it: the default second
-    # would let a fast reader run dry.
-    "fetch.queue.backoff.ms": 5,
+    # With records in its queue the client asks for no more, and looks again after the pace: what
+    # comes alone is handed over at once, what comes in a stream in handfuls, and a reader that is
+    # slow has one fetch in memory and not a queue of 64 MB for each partition.
+    "queued.min.messages": 1,
     "fetch.error.backoff.ms": 50,
-    "queued.min.messages": 50_000,
     "queued.max.messages.kbytes": 65_536,
 }
 # What the new group protocol leaves to the broker, and objects to.
 _CLASSIC_ONLY = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
 
 
-def consumer_config(kafka: KafkaSettings, group: str, instance: str = "") -> Properties:
+def consumer_config(
+    kafka: KafkaSettings, group: str, instance: str = "", pace_ms: int = DEFAULT_PACE_MS
+) -> Properties:
     """Librdkafka properties of a consumer.
 
     Args:
         kafka: the cluster, and the user's properties, which win over ours.
         group: the consumer group.
         instance: a name that stays over restarts makes a static member; empty a dynamic one.
+        pace_ms: while records come, how long after some of them to ask for more.
 
     Raises:
         ConfigurationError: a property is reserved, or its file cannot be read.
     """
     user = user_properties(kafka.consumer, "kafka.consumer")
-    properties = {**_DEFAULTS, **shared_properties(kafka), **user}
+    pace: Properties = {"fetch.queue.backoff.ms": max(1, pace_ms)}
+    properties = {**_DEFAULTS, **pace, **shared_properties(kafka), **user}
     if properties["group.protocol"] == "consumer":
         for name in _CLASSIC_ONLY:
             if name not in kafka.consumer and name not in kafka.properties:

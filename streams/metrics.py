@@ -7,6 +7,7 @@ import errno
 import logging
 import socket
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
@@ -41,6 +42,7 @@ class Histogram:
     """One labelled histogram; takes whole arrays, which the usual one does not."""
 
     def __init__(self, buckets: tuple[float, ...]) -> None:
+        self._buckets = buckets
         self._limits = np.array(buckets, dtype=np.float64)
         self._counts = np.zeros(len(buckets) + 1, dtype=np.int64)
         self._sum = 0.0
@@ -48,7 +50,7 @@ class Histogram:
 
     def observe(self, value: float) -> None:
         """Count one value."""
-        place = int(np.searchsorted(self._limits, value))
+        place = bisect_left(self._buckets, value)
         with self._lock:
             self._counts[place] += 1
             self._sum += value

@@ -215,7 +215,7 @@ class WorkerTuning(Section):
     max_batch: Annotated[int, Field(gt=0, le=20_000)] = 2000
     max_backlog: Positive = 20_000
     fetch_records: Annotated[int, Field(gt=0, le=1_000_000)] = 2000
-    pace_ms: Annotated[int, Field(ge=0, le=1000)] = 4
+    pace_ms: Annotated[int, Field(ge=1, le=1000)] = 10
     hang_ms: Positive = 10_000
     threads_per_model: Positive = 1
     max_memory_mb: Positive | None = None
@@ -238,7 +238,7 @@ class CombinerSettings(Section):
     quorum_share: PositiveShare = 0.5
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     commit_interval_ms: Annotated[int, Field(ge=0, le=10_000)] = 10
-    pace_ms: Annotated[int, Field(ge=0, le=1000)] = 4
+    pace_ms: Annotated[int, Field(ge=1, le=1000)] = 10
     max_pending: Positive = 20_000
     explain: bool = False
     processes: Annotated[int, Field(ge=0, le=64)] = 1

@@ -24,7 +24,7 @@ from streams.client import (
     translated,
 )
 from streams.columns import Place, Position
-from streams.consumers import consumer_config
+from streams.consumers import DEFAULT_PACE_MS, consumer_config
 from streams.errors import BrokerError
 from streams.outages import Outage
 from streams.settings import KafkaSettings
@@ -54,7 +54,7 @@ class Source:
         kafka: the cluster.
         group: the consumer group.
         topics: what to subscribe to; all of them must exist.
-        instance: see `consumer_config`.
+        instance, pace_ms: see `consumer_config`.
         on_assign: called with partitions that are now this consumer's.
         on_revoke: called with partitions that are given back; they may still be committed.
         on_lost: called with partitions that belong to somebody else already, after the group had
@@ -73,6 +73,7 @@ class Source:
         group: str,
         topics: Sequence[str],
         instance: str = "",
+        pace_ms: int = DEFAULT_PACE_MS,
         on_assign: OnPartitions | None = None,
         on_revoke: OnPartitions | None = None,
         on_lost: OnPartitions | None = None,
@@ -86,7 +87,7 @@ class Source:
         self._given_back: set[tuple[str | None, int | None]] = set()
         self._outage = Outage()
         self._watch = Watch(f"consumer group {group}", on_away=self._on_away)
-        properties = consumer_config(kafka, group, instance)
+        properties = consumer_config(kafka, group, instance, pace_ms)
         properties |= {"error_cb": self._watch.on_error, "on_commit": self._committed}
         self._incremental = properties["group.protocol"] == "consumer"
         # The client would skip what is missing without a word.

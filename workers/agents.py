@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 # Leaving the control topic's group takes milliseconds while the broker is there.
 _STOP_TIMEOUT_S = 2.0
 
-Delivery = tuple[Lane, RecordBatch]
+# What one fetch brought for a model: Faust's price is for each message, so it is one.
+Delivery = tuple[Lane, Sequence[RecordBatch]]
 
 
 class OneThread(Executor):
@@ -64,19 +65,23 @@ class _Scorer:
         self._thread = OneThread(f"model-{lane.name}")
         self._running: asyncio.Future[None] | None = None
 
-    async def run(self, stream: faust.StreamT[RecordBatch]) -> None:
+    async def run(self, stream: faust.StreamT[Sequence[RecordBatch]]) -> None:
         """Score whatever comes, for as long as the agent runs."""
         await self._work_off()
-        async for batch in stream:
-            self._lane.mailbox.put(batch)
+        async for batches in stream:
+            self._put(batches)
             await self._work_off()
+
+    def _put(self, batches: Sequence[RecordBatch]) -> None:
+        for batch in batches:
+            self._lane.mailbox.put(batch)
 
     async def _work_off(self) -> None:
         """One micro-batch after the other, each of all that waits by then."""
         lane = self._lane
         while True:
-            for batch in self._channel.waiting():
-                lane.mailbox.put(batch)
+            for batches in self._channel.waiting():
+                self._put(batches)
             if self._running is None:
                 if not len(lane.mailbox):
                     return
@@ -161,8 +166,8 @@ class Agents:
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Hand batches to the agents; on the event loop's thread."""
-        for lane, batch in deliveries:
-            self.channels[lane.name].put_nowait(batch)
+        for lane, batches in deliveries:
+            self.channels[lane.name].put_nowait(batches)
 
     async def _control(self, stream: faust.StreamT[bytes]) -> None:
         async for event in stream.events():

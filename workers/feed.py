@@ -99,6 +99,7 @@ class Feed:
             settings.kafka,
             group=group,
             instance=f"{group}.{slot}" if slot else "",
+            pace_ms=self._tuning.pace_ms,
             topics=settings.topics.inputs,
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
@@ -116,10 +117,7 @@ class Feed:
         """
         try:
             while not stop.is_set():
-                fetched = self._turn()
-                # What comes in a stream is cheaper in handfuls; what comes alone never waits.
-                if 0 < fetched < self._tuning.fetch_records:
-                    stop.wait(self._tuning.pace_ms / 1000)
+                self._turn()
             self.ready = False
             if not self._settle(_STOP_DRAIN_MS):
                 log.warning("leaving with events unanswered; they will be read again")
@@ -128,15 +126,14 @@ class Feed:
             self.ready = False
             self._source.close()
 
-    def _turn(self) -> int:
-        """Fetch and hand over; how many records came."""
+    def _turn(self) -> None:
+        """Fetch and hand over."""
         self._commit_if_due()
         if self._is_blocked():
-            return 0
+            return
         messages = self._source.fetch(self._tuning.fetch_records, _IDLE_WAIT_S)
         if messages:
             self._hand_over(self._batches(messages))
-        return len(messages)
 
     def _is_blocked(self) -> bool:
         """Whether models that make progress have enough to do; waits a little if so."""
@@ -196,15 +193,16 @@ class Feed:
 
     def _hand_over(self, batches: list[RecordBatch]) -> None:
         deliveries: list[Delivery] = []
-        for batch in batches:
-            if not len(batch):
-                continue
-            for model, lane in enumerate(self._lanes):
+        for model, lane in enumerate(self._lanes):
+            taken = []
+            for batch in filter(len, batches):
                 if self._pressure.sheds(model, self._load(lane)):
                     lane.shed(batch)
                 else:
                     lane.enter(len(batch))
-                    deliveries.append((lane, batch))
+                    taken.append(batch)
+            if taken:
+                deliveries.append((lane, taken))
         if deliveries:
             self._deliver(deliveries)
 

@@ -20,7 +20,7 @@ def main(
 ) -> None:
     """Send rate times seconds events."""
     values = [text.encode() for text in json.loads(Path(events).read_text())]
-    producer = Producer({"bootstrap.servers": servers, "linger.ms": 1, "acks": "all"})
+    producer = Producer({"bootstrap.servers": servers, "linger.ms": 2, "acks": "all"})
     producer.list_topics(topic, TIMEOUT_S)
     count, first = int(rate) * int(seconds), int(first_id)
     sent_ns = np.empty(count, dtype=np.int64)

@@ -1,6 +1,6 @@
 """Reads scores as any consumer would, and writes down when each could be read.
 
-python -m benchmarks.pipelines.reader SERVERS TOPIC COUNT OUT
+python -m benchmarks.pipelines.reader SERVERS TOPIC COUNT OUT KNOWN
 """
 
 import sys
@@ -22,8 +22,11 @@ class Scored(msgspec.Struct):
     id: str
 
 
-def main(servers: str, topic: str, count: str, out: str) -> None:
-    """Until there are `count` different ones, or nothing came for long."""
+def main(servers: str, topic: str, count: str, out: str, known: str) -> None:
+    """Until there are `count` different ones, or nothing came for long.
+
+    Says so once it has the `known` ones: a reader that has to catch up sees everything late.
+    """
     consumer = Consumer(
         {
             "bootstrap.servers": servers,
@@ -39,7 +42,11 @@ def main(servers: str, topic: str, count: str, out: str) -> None:
     arrived: list[int] = []
     seen: set[int] = set()
     newest = time.monotonic()
+    caught_up = False
     while len(seen) < int(count) and time.monotonic() < newest + SILENCE_S:
+        if not caught_up and len(seen) >= int(known):
+            caught_up = True
+            print("caught up", flush=True)
         messages = consumer.consume(1, 0.1)
         if not messages:
             continue

@@ -74,9 +74,17 @@ class Rig:
             producer.produce_batch(topic, values, partition=partition)
         producer.flush(TIMEOUT_S)
 
-    def reader(self, topic: str, count: int, out: Path) -> "subprocess.Popen[bytes]":
-        """Start reading scores until there are `count`; arrivals go to `out`."""
-        return _child("reader", self.servers, topic, count, out)
+    def reader(
+        self, topic: str, count: int, out: Path, known: int = 0
+    ) -> "subprocess.Popen[bytes]":
+        """Start reading scores until there are `count`; arrivals go to `out`.
+
+        Returns once it has read those that are `known` to be there.
+        """
+        reader = _child("reader", self.servers, topic, count, out, known)
+        assert reader.stdout is not None, "it was started with a pipe"
+        reader.stdout.readline()
+        return reader
 
     def loader(
         self, topic: str, rate: int, seconds: int, first_id: int, out: Path
@@ -94,7 +102,7 @@ def event_of(events: list[bytes], number: int) -> bytes:
 
 def _child(module: str, *arguments: object) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", f"benchmarks.pipelines.{module}", *map(str, arguments)]
-    return subprocess.Popen(command)
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
 @contextmanager
@@ -104,7 +112,7 @@ def rig(bundle: Path | None = None) -> Iterator[Rig]:
 
     with (
         tempfile.TemporaryDirectory() as name,
-        EmbeddedKafka(Path(name) / "kafka") as kafka,
+        EmbeddedKafka(Path(name) / "kafka", long_lived=True) as kafka,
     ):
         directory = Path(name)
         matrix = _matrix(TRAINING_ROWS)

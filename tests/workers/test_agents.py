@@ -70,7 +70,7 @@ class Running:
         )
 
     def deliver(self, *offsets: int) -> None:
-        self.agents.deliver([(self.lane, batch(offset)) for offset in offsets])  # type: ignore[misc]
+        self.agents.deliver([(self.lane, [batch(offset)]) for offset in offsets])  # type: ignore[misc]
 
     async def until(self, done: Callable[[], bool]) -> None:
         async with asyncio.timeout(TIMEOUT_S):
@@ -115,7 +115,7 @@ def test_a_busy_model_does_not_hold_up_the_loop_or_the_others(running):
     async def scenario(running: Running) -> None:
         running.lane.gate.clear()
         running.deliver(1)
-        running.agents.deliver([(running.other, batch(7))])
+        running.agents.deliver([(running.other, [batch(7)])])
         await running.until(lambda: running.other.offsets == [7])
         assert running.lane.offsets == []
         running.lane.gate.set()
