@@ -179,6 +179,7 @@ class Outbox:
         properties["transactional.id"] = self._config.transactional_id
         try:
             producer = Producer(properties)
+            # A client without a connection looks for its coordinator half a second later.
             producer.list_topics(self._config.scored, _INIT_TIMEOUT_S)
             producer.init_transactions(_INIT_TIMEOUT_S)
         except KafkaException as error:
