@@ -126,30 +126,51 @@ class ForkServer:
         place = str(log_path.resolve()) if log_path is not None else None
         request = Request(list(command[len(COMMAND) :]), dict(environment), place)
         with self._lock:
-            server = self._running()
-            assert server.stdin is not None, "it was started with a pipe"
+            try:
+                return self._forked(request)
+            except (BrokenPipeError, ChildProcessError):
+                # It had ended unnoticed; the next one has not.
+                return self._forked(request)
+
+    def _forked(self, request: Request) -> Forked:
+        server = self._running()
+        assert server.stdin is not None, "it was started with a pipe"
+        try:
             server.stdin.write(msgspec.json.encode(request) + b"\n")
             server.stdin.flush()
-            try:
-                child = self._began.get(timeout=_TIMEOUT_S)
-            except queue.Empty:
-                server.kill()
-                raise TimeoutError("the fork server does not answer") from None
+            child = self._began.get(timeout=_TIMEOUT_S)
+        except queue.Empty:
+            self._drop()
+            raise TimeoutError("the fork server does not answer") from None
+        except OSError:
+            self._drop()
+            raise
         if child is None:
+            self._drop()
             raise ChildProcessError("the fork server has ended")
         return child
 
     def close(self) -> None:
         """Let the server end; its children go on."""
         with self._lock:
-            if self._server is not None and self._server.stdin is not None:
-                with contextlib.suppress(OSError):
-                    self._server.stdin.close()
-                self._server.wait()
+            self._release()
+
+    def _drop(self) -> None:
+        if self._server is not None:
+            self._server.kill()
+        self._release()
+
+    def _release(self) -> None:
+        server, self._server = self._server, None
+        if server is not None and server.stdin is not None:
+            with contextlib.suppress(OSError):
+                server.stdin.close()
+            server.wait()
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._server is not None and self._server.poll() is None:
             return self._server
+        self._release()
         news, answers = os.pipe()
         try:
             self._server = subprocess.Popen(

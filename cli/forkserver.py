@@ -35,7 +35,8 @@ import setproctitle
 MODULES = ("cli.main", "cli.logs", "combiner.process", "workers.service", "monitor.service")
 _REQUESTS = 0
 _CHUNK_BYTES = 65_536
-_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Its children are to end, or all; it ends when nobody can ask any more.
+_NOT_MEANT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -58,15 +59,16 @@ def serve(requests: int, answers: int) -> Request | None:
     woken, wake = os.pipe()
     for end in (woken, wake):
         os.set_blocking(end, False)
-    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _IGNORED}
-    handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    # Blocked and not ignored: what is sent to a child too early waits for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_MEANT)
+    usual = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     signal.set_wakeup_fd(wake)
     for request in _read(requests, answers, woken):
         pid = os.fork()
         if not pid:
             signal.set_wakeup_fd(-1)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            signal.signal(signal.SIGCHLD, usual)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_MEANT)
             for descriptor in (woken, wake, answers):
                 os.close(descriptor)
             return request
