@@ -27,11 +27,22 @@ def plan_with(bad: Mapping[str, str], **tables: Mapping[str, Any]) -> Plan:
     return Plan(models=functions, workers=workers, tables={"combiner": combiner, **tables})
 
 
-def in_time_share(stage: Stage) -> float:
-    """The share of events whose score was decided by the deadline and ten milliseconds."""
-    name = "ensemble_join_seconds"
-    within = stage.metric("combiner-0", f'{name}_bucket{{le="{DEADLINE_AND_SLACK_S}"}}')
-    return within / max(1.0, stage.metric("combiner-0", f"{name}_count"))
+class InTime:
+    """Counts events whose score was decided by the deadline and ten milliseconds, from now on."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._before = self._counts()
+
+    def _counts(self) -> tuple[float, float]:
+        name = "ensemble_join_seconds"
+        within = self._stage.metric("combiner-0", f'{name}_bucket{{le="{DEADLINE_AND_SLACK_S}"}}')
+        return within, self._stage.metric("combiner-0", f"{name}_count")
+
+    def share(self) -> float:
+        """Their share of the events that were decided since."""
+        (within_before, before), (within, now) = self._before, self._counts()
+        return (within - within_before) / max(1.0, now - before)
 
 
 def records_of(stage: Stage) -> list[dict[str, Any]]:

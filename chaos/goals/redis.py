@@ -116,7 +116,8 @@ FAULTS: dict[str, Fault] = {
 
 def _p99_ms(stage: Stage, from_ns: int) -> float:
     """Of the events that were sent since, and came out."""
-    sent = {source: at for source, at in stage.acknowledged.sent_ns.items() if at >= from_ns}
+    acknowledged = dict(stage.acknowledged.sent_ns)  # events are still being sent
+    sent = {source: at for source, at in acknowledged.items() if at >= from_ns}
     found = latencies_ms(sent, list(stage.reader.outcomes))
     return float(np.percentile(found, 99)) if found.size else 0.0
 
