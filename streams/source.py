@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
-    OFFSET_END,
-    OFFSET_INVALID,
     Consumer,
     KafkaError,
     KafkaException,
@@ -16,7 +13,6 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from streams.beginnings import first_start, skip_of
 from streams.client import (
     Watch,
     is_passing,
@@ -25,17 +21,13 @@ from streams.client import (
 )
 from streams.columns import Place, Position
 from streams.consumers import DEFAULT_PACE_MS, consumer_config
-from streams.errors import BrokerError
 from streams.outages import Outage
+from streams.placement import REQUEST_TIMEOUT_S, OnMissing, Placement, watermarks
 from streams.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
 
 OnPartitions = Callable[[Sequence[TopicPartition]], None]
-OnMissing = Callable[[str, int], None]
-
-# Longer than a broker's restart; beyond it the process starts afresh, with a new connection.
-REQUEST_TIMEOUT_S = 10.0
 
 # Longer than a transaction of ours may last, with the broker's look at it every ten seconds.
 OFFSETS_TIMEOUT_S = 30.0
@@ -82,21 +74,16 @@ class Source:
         self._on_assign = on_assign
         self._on_revoke = on_revoke
         self._on_lost = on_lost
-        self._on_missing = on_missing
-        self._policy = kafka.on_missing_offsets
         self._given_back: set[tuple[str | None, int | None]] = set()
         self._outage = Outage()
         self._watch = Watch(f"consumer group {group}", on_away=self._on_away)
         properties = consumer_config(kafka, group, instance, pace_ms)
         properties |= {"error_cb": self._watch.on_error, "on_commit": self._committed}
-        self._incremental = properties["group.protocol"] == "consumer"
+        incremental = properties["group.protocol"] == "consumer"
         # The client would skip what is missing without a word.
-        self._first = str(properties.pop("auto.offset.reset"))
+        first = str(properties.pop("auto.offset.reset"))
         properties["auto.offset.reset"] = "error"
-        self._starts: dict[tuple[str | None, int | None], int] = {}
         self._placed_s: float | None = None  # when partitions came that nothing was read of yet
-        self._astray: list[Message] = []
-        self._holes: dict[Place, int] = {}  # where records were missing
         try:
             self.consumer = Consumer(properties)
             self.consumer.subscribe(
@@ -104,6 +91,9 @@ class Source:
             )
         except (KafkaException, ValueError, TypeError) as error:
             raise misconfigured(error) from error
+        self._placement = Placement(
+            self.consumer, first, kafka.on_missing_offsets, on_missing, incremental=incremental
+        )
 
     # -- records -----------------------------------------------------------------------------
 
@@ -128,7 +118,7 @@ class Source:
         self._look_for_offsets(reading=bool(messages))
         if any(message.error() is not None for message in messages):
             messages = [message for message in messages if self._is_record(message)]
-            self._lead_back()
+            self._placement.lead_back()
         return messages
 
     def _still_ours(self, messages: list[Message]) -> list[Message]:
@@ -145,7 +135,7 @@ class Source:
         if error is None:
             return True
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 -- the client's own name
-            self._astray.append(message)
+            self._placement.astray(message)
             return False
         if not is_passing(error):
             # A topic that does not exist is the usual one, and named in the text.
@@ -153,8 +143,6 @@ class Source:
         if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 -- the client's own name
             log.warning("fetching: %s", error.str())
         return False
-
-    # -- where to begin ----------------------------------------------------------------------
 
     def _look_for_offsets(self, *, reading: bool) -> None:
         """Find out, once after an assignment that brings nothing, whether there are offsets at all.
@@ -174,47 +162,6 @@ class Source:
                 raise translated(
                     error, "no committed offsets; a transaction that does not end holds them up?"
                 ) from error
-
-    def _lead_back(self) -> None:
-        """Give partitions that have nowhere to read from a place to begin."""
-        astray, self._astray = self._astray, []
-        if not astray:
-            return
-        for message in astray:
-            self._starts[(message.topic(), message.partition())] = self._start_of(message)
-        try:
-            # One partition alone cannot be moved once the client has given up on it.
-            places = self.consumer.position(self.consumer.assignment())
-            # A partition without any commit that has brought records since is astray no more.
-            gone = {(m.topic(), m.partition()) for m in astray if (m.offset() or -1) > 0}
-            for place in places:
-                key = (place.topic, place.partition)
-                if place.offset == OFFSET_INVALID or key in gone:
-                    place.offset = self._starts.get(key, OFFSET_INVALID)
-                elif place.offset >= 0:
-                    # The client forgets a position that is set, until its next record.
-                    self._starts[key] = place.offset
-            self._place(places)
-        except KafkaException as error:
-            raise translated(error, "cannot begin to read") from error
-
-    def _start_of(self, message: Message) -> int:
-        """Where to go on with a partition whose position does not exist."""
-        topic, partition, wanted = message.topic(), message.partition(), message.offset()
-        assert topic is not None
-        assert partition is not None
-        where = f"{topic}/{partition}"
-        if wanted is None or wanted < 0:
-            end = first_start(where, self._first)
-            return OFFSET_END if end == "end" else OFFSET_BEGINNING
-        skip = skip_of(where, wanted, *self._watermarks((topic, partition)), self._policy)
-        # The same hole is met again when partitions move before anything behind it is committed.
-        if self._holes.get((topic, partition)) != wanted:
-            self._holes[(topic, partition)] = wanted
-            log.error("%s", skip.problem)
-            if self._on_missing is not None:
-                self._on_missing(topic, skip.missing)
-        return skip.start
 
     # -- back-pressure -----------------------------------------------------------------------
 
@@ -285,16 +232,7 @@ class Source:
         Raises:
             BrokerError: the broker does not answer.
         """
-        return self._watermarks(place)[1]
-
-    def _watermarks(self, place: Place) -> tuple[int, int]:
-        try:
-            marks = self.consumer.get_watermark_offsets(TopicPartition(*place), REQUEST_TIMEOUT_S)
-        except KafkaException as error:
-            raise translated(error, f"no watermark of {place[0]}/{place[1]}") from error
-        if marks is None:
-            raise BrokerError(f"no watermark of {place[0]}/{place[1]} in {REQUEST_TIMEOUT_S:g} s")
-        return int(marks[0]), int(marks[1])
+        return watermarks(self.consumer, place)[1]
 
     def piled_up(self, place: Place, last_offset: int) -> int:
         """The offset below which events piled up while no broker answered; 0 if none did.
@@ -322,15 +260,9 @@ class Source:
         Raises:
             BrokerError: the client refuses.
         """
-        self._starts.clear()
-        try:
-            owned = [TopicPartition(p.topic, p.partition) for p in self.consumer.assignment()]
-            self.consumer.resume(owned)
-            # A new assignment without offsets starts from the committed ones, and drops what was
-            # fetched under the old one.
-            self._place(owned)
-        except KafkaException as error:
-            raise translated(error, "cannot go back to the committed offsets") from error
+        owned = [TopicPartition(p.topic, p.partition) for p in self.consumer.assignment()]
+        self.resume((p.topic, p.partition) for p in owned)
+        self._placement.back_to_committed(owned)
 
     def require_place(self) -> None:
         """Let a few heartbeats pass, which tell whether another process has this one's place.
@@ -345,20 +277,11 @@ class Source:
         while monotonic() < give_up_s:
             self.fetch(_DOUBT_RECORDS, _DOUBT_S / 10)
 
-    def _place(self, owned: list[TopicPartition]) -> None:
-        """Read all that is owned from the offsets given."""
-        if self._incremental:
-            self.consumer.incremental_unassign(owned)
-            self.consumer.incremental_assign(owned)
-        else:
-            self.consumer.assign(owned)
-
     # -- partitions come and go --------------------------------------------------------------
 
     def _assigned(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._placed_s = monotonic()
-        for partition in partitions:
-            self._starts.pop((partition.topic, partition.partition), None)
+        self._placement.forget((p.topic, p.partition) for p in partitions)
         if self._on_assign is not None:
             self._on_assign(partitions)
 
@@ -377,8 +300,7 @@ class Source:
     def _forget(self, partitions: list[TopicPartition]) -> None:
         places = [(partition.topic, partition.partition) for partition in partitions]
         self._given_back.update(places)
-        for place in places:
-            self._starts.pop(place, None)
+        self._placement.forget(places)
         # The client would remember the pause if the partition came back.
         self.resume(places)
 

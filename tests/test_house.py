@@ -43,8 +43,8 @@ MODULES: dict[str, tuple[str, str]] = {
             "columns signals breaker"
         ),
         (
-            "settings client consumers clock interpreter guard metrics source sink reader admin "
-            "app mapping "
+            "settings client consumers clock interpreter guard metrics placement source sink reader "
+            "admin app mapping "
             "embedded/*"
         ),
     ),

@@ -349,7 +349,7 @@ def test_the_first_start_begins_where_it_is_told(settings, sink, topics, first, 
     sink.produce_batch(topic, 0, numbers(2))
     sink.flush(TIMEOUT_S)
     reader = Reader(settings.model_copy(update={"consumer": {"auto.offset.reset": first}}), topic)
-    until(lambda: reader.source.fetch(0, 0.05) is not None and reader.source._starts)
+    until(lambda: reader.source.fetch(0, 0.05) is not None and reader.source._placement._starts)
     place = TopicPartition(topic, 0)
     # The end is where it was when the client asked for it.
     if first == "latest":

@@ -1,0 +1,153 @@
+"""Where a consumer reads on from: committed offsets, a beginning, or behind what was deleted.
+
+The client is told to fail where it knows no offset, because it would skip what is missing without
+a word. It can then not be moved in one partition alone: all are placed anew, each where it was.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    OFFSET_INVALID,
+    Consumer,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from streams.beginnings import Policy, first_start, skip_of
+from streams.client import translated
+from streams.columns import Place
+from streams.errors import BrokerError
+
+log = logging.getLogger(__name__)
+
+OnMissing = Callable[[str, int], None]
+
+# Longer than a broker's restart; beyond it the process starts afresh, with a new connection.
+REQUEST_TIMEOUT_S = 10.0
+
+
+class Placement:
+    """Positions that the client does not know, or forgets.
+
+    Args:
+        consumer: whose partitions they are.
+        first: the user's `auto.offset.reset`, for partitions of which nothing was committed.
+        policy: what to do about records that were deleted before they were read.
+        on_missing: called with a topic and the number of those, where the policy is to go on.
+        incremental: whether the group's protocol gives and takes partitions one by one.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        first: str,
+        policy: Policy,
+        on_missing: OnMissing | None,
+        *,
+        incremental: bool,
+    ) -> None:
+        self._consumer = consumer
+        self._first = first
+        self._policy = policy
+        self._on_missing = on_missing
+        self._incremental = incremental
+        # Of partitions that were placed and have brought no record since.
+        self._starts: dict[tuple[str | None, int | None], int] = {}
+        self._astray: list[Message] = []
+        self._holes: dict[Place, int] = {}  # where records were missing
+
+    def astray(self, message: Message) -> None:
+        """The client has no position for this message's partition, or one that does not exist."""
+        self._astray.append(message)
+
+    def forget(self, places: Iterable[tuple[str | None, int | None]]) -> None:
+        """These partitions came or went: their committed offsets count."""
+        for place in places:
+            self._starts.pop(place, None)
+
+    def lead_back(self) -> None:
+        """Give partitions that went astray a place to begin.
+
+        Raises:
+            MissingRecordsError: records were deleted before they were read, or there is no
+                beginning, and the user wants to be told.
+            BrokerError: the broker does not answer, or the client refuses.
+        """
+        astray, self._astray = self._astray, []
+        if not astray:
+            return
+        for message in astray:
+            self._starts[(message.topic(), message.partition())] = self._start_of(message)
+        try:
+            places = self._consumer.position(self._consumer.assignment())
+            # A partition without any commit that has brought records since is astray no more.
+            gone = {(m.topic(), m.partition()) for m in astray if (m.offset() or -1) > 0}
+            for place in places:
+                key = (place.topic, place.partition)
+                if place.offset == OFFSET_INVALID or key in gone:
+                    place.offset = self._starts.get(key, OFFSET_INVALID)
+                elif place.offset >= 0:
+                    # The client forgets a position that is set, until its next record.
+                    self._starts[key] = place.offset
+            self._place(places)
+        except KafkaException as error:
+            raise translated(error, "cannot begin to read") from error
+
+    def back_to_committed(self, owned: list[TopicPartition]) -> None:
+        """Read these, which are all that is owned, from what was committed.
+
+        A new assignment without offsets drops what was fetched under the old one.
+
+        Raises:
+            BrokerError: the client refuses.
+        """
+        self._starts.clear()
+        try:
+            self._place(owned)
+        except KafkaException as error:
+            raise translated(error, "cannot go back to the committed offsets") from error
+
+    def _place(self, owned: list[TopicPartition]) -> None:
+        if self._incremental:
+            self._consumer.incremental_unassign(owned)
+            self._consumer.incremental_assign(owned)
+        else:
+            self._consumer.assign(owned)
+
+    def _start_of(self, message: Message) -> int:
+        """Where to go on with a partition whose position does not exist."""
+        topic, partition, wanted = message.topic(), message.partition(), message.offset()
+        assert topic is not None
+        assert partition is not None
+        where = f"{topic}/{partition}"
+        if wanted is None or wanted < 0:
+            end = first_start(where, self._first)
+            return OFFSET_END if end == "end" else OFFSET_BEGINNING
+        low, high = watermarks(self._consumer, (topic, partition))
+        skip = skip_of(where, wanted, low, high, self._policy)
+        # The same hole is met again when partitions move before anything behind it is committed.
+        if self._holes.get((topic, partition)) != wanted:
+            self._holes[(topic, partition)] = wanted
+            log.error("%s", skip.problem)
+            if self._on_missing is not None:
+                self._on_missing(topic, skip.missing)
+        return skip.start
+
+
+def watermarks(consumer: Consumer, place: Place) -> tuple[int, int]:
+    """The first offset of a partition that exists, and the one its next record will have.
+
+    Raises:
+        BrokerError: the broker does not answer.
+    """
+    try:
+        marks = consumer.get_watermark_offsets(TopicPartition(*place), REQUEST_TIMEOUT_S)
+    except KafkaException as error:
+        raise translated(error, f"no watermark of {place[0]}/{place[1]}") from error
+    if marks is None:
+        raise BrokerError(f"no watermark of {place[0]}/{place[1]} in {REQUEST_TIMEOUT_S:g} s")
+    return int(marks[0]), int(marks[1])
