@@ -121,58 +121,70 @@ def _random_forest(schema: FeatureSchema, seed: int, matrix: Matrix, labels: Lab
     return model.fit(matrix, labels)
 
 
+def network_parameters(rows: int, seed: int) -> dict[str, Any]:
+    """Of a small network, whatever it predicts."""
+    return {
+        "hidden_layer_sizes": (32, 16),
+        "alpha": 1e-3,
+        "batch_size": min(256, rows),
+        # A tenth of fewer rows is too few to tell when to stop.
+        "early_stopping": rows >= 1000,
+        "n_iter_no_change": 5,
+        "random_state": seed,
+    }
+
+
+def xgboost_parameters(schema: FeatureSchema, seed: int) -> dict[str, Any]:
+    """Of XGBoost, whatever it predicts."""
+    coded = categories(schema)
+    return {
+        "n_estimators": 100,
+        "max_depth": 4,
+        "learning_rate": 0.1,
+        "subsample": 0.8,
+        "colsample_bytree": 0.8,
+        "min_child_weight": 5,
+        "enable_categorical": True,
+        "feature_types": ["c" if i in coded else "q" for i in range(len(schema))],
+        "n_jobs": 1,
+        "random_state": seed,
+    }
+
+
+def lightgbm_parameters(seed: int) -> dict[str, Any]:
+    """Of LightGBM, whatever it predicts."""
+    return {
+        "n_estimators": 100,
+        "num_leaves": 15,
+        "learning_rate": 0.07,
+        "subsample": 0.8,
+        "subsample_freq": 1,
+        "colsample_bytree": 0.8,
+        "deterministic": True,
+        "force_row_wise": True,
+        "n_jobs": 1,
+        "random_state": seed,
+        "verbose": -1,
+    }
+
+
 def _neural_network(schema: FeatureSchema, seed: int, matrix: Matrix, labels: Labels) -> Any:
     from sklearn.neural_network import MLPClassifier
 
-    model = MLPClassifier(
-        hidden_layer_sizes=(32, 16),
-        alpha=1e-3,
-        batch_size=min(256, len(labels)),
-        # A tenth of fewer rows is too few to tell when to stop.
-        early_stopping=len(labels) >= 1000,
-        n_iter_no_change=5,
-        max_iter=40,
-        random_state=seed,
-    )
+    model = MLPClassifier(max_iter=40, **network_parameters(len(labels), seed))
     return prepared(schema, model).fit(matrix, labels)
 
 
 def _xgboost(schema: FeatureSchema, seed: int, matrix: Matrix, labels: Labels) -> Any:
     from xgboost import XGBClassifier
 
-    coded = categories(schema)
-    model = XGBClassifier(
-        n_estimators=100,
-        max_depth=4,
-        learning_rate=0.1,
-        subsample=0.8,
-        colsample_bytree=0.8,
-        min_child_weight=5,
-        enable_categorical=True,
-        feature_types=["c" if i in coded else "q" for i in range(len(schema))],
-        n_jobs=1,
-        random_state=seed,
-    )
-    return model.fit(matrix, labels)
+    return XGBClassifier(**xgboost_parameters(schema, seed)).fit(matrix, labels)
 
 
 def _lightgbm(schema: FeatureSchema, seed: int, matrix: Matrix, labels: Labels) -> Any:
     from lightgbm import LGBMClassifier
 
-    model = LGBMClassifier(
-        n_estimators=100,
-        num_leaves=15,
-        learning_rate=0.07,
-        subsample=0.8,
-        subsample_freq=1,
-        colsample_bytree=0.8,
-        min_child_samples=30,
-        deterministic=True,
-        force_row_wise=True,
-        n_jobs=1,
-        random_state=seed,
-        verbose=-1,
-    )
+    model = LGBMClassifier(min_child_samples=30, **lightgbm_parameters(seed))
     return model.fit(matrix, labels, categorical_feature=categories(schema))
 
 
