@@ -3,8 +3,9 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
+import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
 from chaos.reader import RECONNECTING, TIMEOUT_S, Background
@@ -37,11 +38,14 @@ class Acknowledged:
 
     Attributes:
         sent_ns: event → monotonic time of the call that sent it.
+        unplaced: the same for those whose offset nobody knows, by their value: after a broker was
+            killed it may answer a repeated request only with the word that it has the records.
         failed: what was refused; must stay empty where everything is to arrive.
     """
 
     def __init__(self) -> None:
         self.sent_ns: dict[str, int] = {}
+        self.unplaced: dict[bytes, int] = {}
         self.failed: list[KafkaError] = []
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
@@ -50,8 +54,19 @@ class Acknowledged:
             self.failed.append(error)
             return
         waited_s = message.latency() or 0.0
-        source = f"{message.topic()}/{message.partition()}/{message.offset()}"
-        self.sent_ns[source] = time.monotonic_ns() - round(waited_s * 1e9)
+        at_ns = time.monotonic_ns() - round(waited_s * 1e9)
+        offset = message.offset()
+        if offset is None or offset < 0:
+            self.unplaced[message.value() or b""] = at_ns
+        else:
+            self.sent_ns[f"{message.topic()}/{message.partition()}/{offset}"] = at_ns
+
+    def place(self, sources: Mapping[str, str]) -> None:
+        """Find those that are unplaced by their ids: id → event. The others count as lost."""
+        for value, at_ns in self.unplaced.items():
+            name = msgspec.json.decode(value)["id"]
+            self.sent_ns[sources.get(name, f"{name}, acknowledged without an offset")] = at_ns
+        self.unplaced.clear()
 
 
 def producer_for(servers: str, acknowledged: Acknowledged) -> Producer:

@@ -284,6 +284,7 @@ class Stage(Processes, AbstractContextManager["Stage"]):
         except AssertionError as error:
             self.complaint = str(error)
         during = list(self.reader.outcomes)
+        self.acknowledged.place({outcome.id: outcome.source for outcome in during})
         after = read_all(self.servers, self.outputs, self.plan.partitions, whole=False)
         first = {outcome.source: outcome for outcome in reversed(during)}
         found = rungs(first.values())
