@@ -7,7 +7,6 @@ publishes and commits on another; the cache writes on a third.
 import logging
 import threading
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
 
 from confluent_kafka import TopicPartition
 
@@ -17,6 +16,7 @@ from combiner.assembly import block_maker, combiner_of
 from combiner.core import Combiner
 from combiner.fallback import RUNGS
 from combiner.health_report import HealthReporter
+from combiner.identity import Identity
 from combiner.memory import LatestScores
 from combiner.outbox import (
     SMALL_RECORD_BYTES,
@@ -58,24 +58,6 @@ _DRAIN_S = 5.0
 _SECONDS_PER_NS = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who this combiner is: its slot, and the names that follow from it."""
-
-    ensemble: str
-    slot: str
-
-    @property
-    def group(self) -> str:
-        """The consumer group of all combiners of the ensemble."""
-        return f"{self.ensemble}.combiner"
-
-    @property
-    def member(self) -> str:
-        """This one: its static membership and its transactional id."""
-        return f"{self.group}.{self.slot}"
-
-
 class CombinerService:
     """One combiner process.
 
@@ -110,6 +92,7 @@ class CombinerService:
         self._new: set[Place] = set()  # inputs of which no record has come
         self._dead_letter_bytes: int | None = None
         self._group_metadata: object = None
+        self._is_away = False  # no broker answers
         self._rewinds = 0  # since something was published
         self._reported_ns = self._committed_ns = clock.monotonic_ns()
         self._source = Source(
@@ -121,6 +104,7 @@ class CombinerService:
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
+            on_away=self._on_away,
             on_missing=lambda topic, n: metrics.counter(signals.MISSING_RECORDS, topic).inc(n),
         )
         self._health_sink = Sink(settings.kafka)
@@ -189,6 +173,9 @@ class CombinerService:
     def _turn(self) -> None:
         """Fetch, decide, ship."""
         messages = self._source.fetch(_FETCH_RECORDS, self._wait_s())
+        if self._is_away:
+            self._is_away = False
+            raise RewindError("no broker answers")
         self._take_in(columns_of(messages))
         now_ns = self._clock.monotonic_ns()
         outputs = self._core.advance(now_ns, self._clock.wall_ms())
@@ -361,6 +348,14 @@ class CombinerService:
         self._outbox.abandon()
         for partition in partitions:
             self._core.close((partition.topic, partition.partition))
+
+    def _on_away(self) -> None:
+        """Nothing can leave, so nothing is decided, and no model is late because of it.
+
+        What was not committed is read again as backlog once a broker is there. Outcomes that leave
+        without a transaction would be repeated by that.
+        """
+        self._is_away = self._settings.combiner.delivery == "exactly_once"
 
     def _rewind(self, error: RewindError, stop: threading.Event) -> None:
         """Forget everything since the last commit, and read it again under a new producer."""

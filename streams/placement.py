@@ -125,6 +125,10 @@ class Placement:
         assert partition is not None
         where = f"{topic}/{partition}"
         if wanted is None or wanted < 0:
+            # What the client says may be older than the first commit.
+            committed = self._committed((topic, partition))
+            if committed >= 0:
+                return committed
             end = first_start(where, self._first)
             return OFFSET_END if end == "end" else OFFSET_BEGINNING
         low, high = watermarks(self._consumer, (topic, partition))
@@ -136,6 +140,13 @@ class Placement:
             if self._on_missing is not None:
                 self._on_missing(topic, skip.missing)
         return skip.start
+
+    def _committed(self, place: Place) -> int:
+        try:
+            (found,) = self._consumer.committed([TopicPartition(*place)], REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise translated(error, "cannot read the committed offsets") from error
+        return int(found.offset)
 
 
 def watermarks(consumer: Consumer, place: Place) -> tuple[int, int]:

@@ -51,6 +51,7 @@ class Source:
         on_revoke: called with partitions that are given back; they may still be committed.
         on_lost: called with partitions that belong to somebody else already, after the group had
             not heard of this consumer for too long; nothing of them can be committed.
+        on_away: called within `fetch` when no broker answers any more.
         on_missing: called with a topic and the number of its records that were deleted before
             they were read, where the settings say to go on.
 
@@ -69,11 +70,13 @@ class Source:
         on_assign: OnPartitions | None = None,
         on_revoke: OnPartitions | None = None,
         on_lost: OnPartitions | None = None,
+        on_away: Callable[[], None] = lambda: None,
         on_missing: OnMissing | None = None,
     ) -> None:
         self._on_assign = on_assign
         self._on_revoke = on_revoke
         self._on_lost = on_lost
+        self._told_away = on_away
         self._given_back: set[tuple[str | None, int | None]] = set()
         self._outage = Outage()
         self._watch = Watch(f"consumer group {group}", on_away=self._on_away)
@@ -244,6 +247,7 @@ class Source:
         return self._outage.piled_up(place, last_offset + 1, self.known_end(place))
 
     def _on_away(self) -> None:
+        self._told_away()
         with contextlib.suppress(KafkaException):
             self._outage.begin((p.topic, p.partition) for p in self.consumer.assignment())
 

@@ -62,7 +62,7 @@ MODULES: dict[str, tuple[str, str]] = {
             "outcome decision encoding health fallback "
             "calibration calibrators/* selections subsets recalibration facts refinement "
             "conformal confidence explanation latency telling corrections "
-            "hindsight limits output cascade "
+            "hindsight limits output cascade identity "
             "selection/* strategies/*"
         ),
         "service outbox memory health_report assembly refining catalogue process",

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from combiner.service import Identity
+from combiner.identity import Identity
 from streams.embedded import EmbeddedKafka
 from streams.records import HealthRecord, ModelState
 from tests.cli.cli_kit import WAIT_S, await_metric, ensemble, running, write_config
