@@ -58,7 +58,7 @@ def test_up_starts_everything_heals_and_drains(
         assert len({record["id"] for record in scored}) == 400
         [worker] = [p for p in children(command) if "worker" in p.cmdline()]
         worker.kill()
-        command.await_line("worker-all-0: killed by SIGKILL; again in 0.2 s")
+        command.await_line("worker-all-0: killed by SIGKILL; again in 0.1 s")
         command.await_line("all reads", UP_TIMEOUT_S)
         inside = children(command)
         assert command.terminate() == 0
