@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from combiner.calibration import Calibrator
+from combiner.cascade import Cascade, CascadeRule, UncertainScore
 from combiner.catalogue import strategy_named
 from combiner.core import Combiner
 from combiner.decision import Decider, DecisionConfig, Recall
@@ -16,6 +17,7 @@ from combiner.intake import Member
 from combiner.limits import JoinConfig
 from combiner.outcome import Outcome
 from combiner.quorum import MONOTONE, CertainLabel, Quorum, ShareQuorum
+from combiner.refinement import Refinement
 from combiner.refining import (
     NO_KNOWLEDGE,
     Knowledge,
@@ -138,6 +140,34 @@ def quorum_of(
     )
 
 
+def cascade_of(
+    settings: Settings,
+    ladder: Ladder,
+    calibrator: Calibrator,
+    strategy: Strategy,
+    refinement: Refinement,
+    task: Task = "binary",
+) -> Cascade | None:
+    """Who is asked only where the others are uncertain; None is nobody.
+
+    Raises:
+        ConfigurationError: it is not defined for the task.
+    """
+    wanted = settings.cascade
+    if not wanted.on:
+        return None
+    if task == "regression":
+        raise ConfigurationError(
+            "cascade.heavy",
+            "of an amount it cannot be told from what on it is uncertain; expected no cascade for "
+            "regression",
+        )
+    limit = np.inf if wanted.max_dispersion is None else wanted.max_dispersion
+    heavy = np.array([model.name in wanted.heavy for model in settings.models], dtype=np.bool_)
+    rule = CascadeRule(wanted.low, wanted.high, limit)
+    return UncertainScore(rule, heavy, ladder, calibrator, strategy, refinement)
+
+
 def prior_of(settings: Settings, manifest: Manifest) -> Sequence[float]:
     """The numbers of the score of which nothing is known.
 
@@ -167,12 +197,15 @@ def _health_of(health: HealthSettings) -> HealthConfig:
 
 
 def block_maker(settings: Settings, manifest: Manifest) -> Callable[[Columns], EventBlock]:
-    """What makes blocks of fetched records: ids, times, what is bad, and headers to pass on."""
+    """What makes blocks of fetched records: ids, times, what is bad, and headers to pass on.
+
+    For a cascade the events are kept whole: they may have to be put out again.
+    """
     wanted = facts_wanted(settings)
     features = wanted is not None and wanted.features
     decoder = decoder_of(manifest.schema, settings.event, features=features)
     passing = HeaderFilter(settings.event.pass_headers)
-    return partial(block_of, decoder, passing=passing, wanted=wanted)
+    return partial(block_of, decoder, passing=passing, wanted=wanted, whole=settings.cascade.on)
 
 
 def combiner_of(
@@ -203,15 +236,15 @@ def combiner_of(
     calibrator = Calibrator(names, manifest.calibrations)
     strategy = strategy_of(settings, manifest, knowledge)
     refinement = refinement_of(settings, manifest, knowledge)
+    ladder = Ladder(reserves, frozenset(fallback.ladder), fallback.minimum_members)
     decider = Decider(
         DecisionConfig(
             np.array([model.weight for model in settings.models]),
             prior_of(settings, manifest),
             threshold_of(settings, knowledge.certainty),
-            fallback.cached_max_age_s * MS_PER_S, tuning.explain, outcome,
+            fallback.cached_max_age_s * MS_PER_S, tuning.explain, outcome, settings.cascade.on,
         ),
-        Ladder(reserves, frozenset(fallback.ladder), fallback.minimum_members),
-        calibrator, strategy, recall, refinement,
+        ladder, calibrator, strategy, recall, refinement,
     )  # fmt: skip
     return Combiner(
         members,
@@ -226,6 +259,7 @@ def combiner_of(
             quorum=chosen_quorum(settings, refinement, ~reserves)
             or quorum_of(settings, members, strategy, calibrator, manifest.task),
             stamped=tuning.explain,
+            cascade=cascade_of(settings, ladder, calibrator, strategy, refinement, manifest.task),
         ),
         _health_of(settings.health),
         decider,

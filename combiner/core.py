@@ -12,19 +12,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.latest import Latest, LatestClasses, LatestScore
+from cache.latest import Latest
 from combiner.ahead import Runs, encode
 from combiner.answers import Answers, Cells, Stamp
 from combiner.decision import Decider, Decisions
 from combiner.encoding import ScoreEncoder
-from combiner.fallback import CACHED
+from combiner.escalating import EscalatingJoin
+from combiner.fallback import RUNGS
 from combiner.health import HealthConfig, ModelHealth
 from combiner.hindsight import Hindsight
 from combiner.intake import Member, merged, problem_of, within
 from combiner.limits import JoinConfig
 from combiner.output import Output as Output  # noqa: PLC0414 -- also found here
-from combiner.output import Place
-from combiner.settled import WAITING, Settled, joined_rows
+from combiner.output import Place, newest_of
+from combiner.settled import NOT_ASKED, WAITING, Settled, joined_rows
 from combiner.tally import ModelReport, Tally
 from combiner.window import EventBlock, PartitionWindow, joined_blocks
 from streams.columns import Position
@@ -54,6 +55,9 @@ class Combiner:
         ensemble: `name@version`, for the cache.
         now_ns: monotonic time.
         corrections: whether late answers give corrections, and are not only counted.
+
+    Attributes:
+        escalated: the events about which the last `advance` wants a cascade's heavy models asked.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Combiner:
         # `predictions` partition → offset behind the last record taken in.
         self._positions: dict[int, int] = {}
         self.bad_frames: Counter[str] = Counter()
+        self.escalated: list[tuple[Place, EventBlock]] = []
         names = [member.name for member in members]
         self._hindsight = Hindsight(
             decider, names, ensemble, join_config.remembered, publish=corrections
@@ -198,10 +203,17 @@ class Combiner:
         column.tally.late += answers.late
         column.tally.latency_ns += answers.latency_ns
 
+    def ask(self, place: Place, offsets: NDArray[np.int64], now_ns: int) -> None:
+        """The heavy models were asked about these events of a partition, whatever the rule says."""
+        join = self._windows[place].join
+        assert isinstance(join, EscalatingJoin)
+        join.ask(offsets, now_ns)
+
     # -- what goes out -----------------------------------------------------------------------
 
     def advance(self, now_ns: int, now_ms: WallMs) -> list[Output]:
         """All that leaves now; call when something came in, and when `next_wake_ns` says so."""
+        self.escalated = []
         outputs = self._settle(now_ns, now_ms)
         # After what was due has left, and before anything else can come in: an answer that comes
         # later is late.
@@ -220,6 +232,8 @@ class Combiner:
             for place, window in self._windows.items()
             for part in window.settle(now_ns)
         ]
+        for place, window in self._windows.items() if self._join_config.cascade else ():
+            self.escalated += [(place, block) for block in window.escalated]
         if not parts:
             return []
         settled = joined_rows([rows for _, rows, _ in parts])
@@ -233,7 +247,7 @@ class Combiner:
         values = self._encoder.encode(
             sources, settled, block, decisions, self._waited_for(), now_ms, now_ns
         )
-        latest = self._latest(block, decisions, now_ms)
+        latest = newest_of(block, decisions, self._decider.outcome, self._ensemble, now_ms)
         outputs: list[Output] = []
         start = 0
         for place, rows, events in parts:
@@ -277,7 +291,7 @@ class Combiner:
             scored,
             [(int(events.offsets[row]), bad) for row, bad in sorted(events.bad.items())],
             list(newest.items()),
-            np.bincount(decisions.rungs[here][good], minlength=CACHED + 2),
+            np.bincount(decisions.rungs[here][good], minlength=len(RUNGS)),
             self._missed(rows, decisions.used[here]),
             (now_ms - events.record_ms[good]).astype(np.float64),
             (now_ns - rows.seen_ns[good]) / NS_PER_MS,
@@ -288,38 +302,10 @@ class Combiner:
         """int64[M]: scores that had to do without each member."""
         not_awaited = rows.hurried[:, None] & (rows.states == WAITING)
         lacking = ~used & ~not_awaited & ~self._reserves & rows.scoreable[:, None]
+        if self._join_config.cascade is not None:
+            lacking &= rows.states != NOT_ASKED
         counts: NDArray[np.int64] = np.count_nonzero(lacking, axis=0)
         return counts
-
-    def _latest(
-        self, block: EventBlock, decisions: Decisions, now_ms: WallMs
-    ) -> list[Latest | None]:
-        """What the cache should remember; a cached score or a prior is no news."""
-        fresh = decisions.rungs < CACHED
-        fresh[list(block.bad)] = False
-        outcome, ensemble = self._decider.outcome, self._ensemble
-        kept = zip(
-            fresh.tolist(),
-            decisions.scores.tolist(),
-            decisions.labels.tolist(),
-            block.time_ms.tolist(),
-            block.ids,
-            strict=True,
-        )
-        if outcome.columns == 1:
-            return [
-                LatestScore(ensemble, row[0], label, WallMs(time_ms), now_ms, id_) if new else None
-                for new, row, label, time_ms, id_ in kept
-            ]
-        classes = outcome.classes
-        return [
-            LatestClasses(
-                ensemble, outcome.by_class(row), classes[label], WallMs(time_ms), now_ms, id_
-            )
-            if new
-            else None
-            for new, row, label, time_ms, id_ in kept
-        ]
 
     def input_positions(self) -> Mapping[Place, Position]:
         """For each input partition, the first offset whose outcome has not left.

@@ -13,7 +13,7 @@ from combiner.facts import Facts
 from combiner.fallback import CACHED, PARTIAL, PRIOR, RESERVE, Ladder
 from combiner.outcome import BINARY, Outcome
 from combiner.refinement import NO_REFINEMENT, Promises, Refinement
-from combiner.settled import ANSWERED, REFUSED, Settled
+from combiner.settled import ANSWERED, NOT_ASKED, REFUSED, Settled
 from combiner.strategies.protocol import Strategy, UsesFeatures
 from combiner.strategies.weighted_mean import WeightedMean
 from streams.instants import WallMs
@@ -23,6 +23,8 @@ Bools = NDArray[np.bool_]
 Recall = Callable[[Sequence[str]], Sequence[Latest | None]]
 
 _AMOUNT = ("regression", NO_LABEL)
+# Sums of a few shares differ from 0 by less than this.
+_NO_WEIGHT = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class DecisionConfig:
         cached_max_age_ms: an older cached score is not used.
         explain: whether contributions are worked out.
         outcome: what is predicted.
+        cascade: whether some models are asked for some events only.
     """
 
     weights: Floats
@@ -73,6 +76,7 @@ class DecisionConfig:
     cached_max_age_ms: int
     explain: bool
     outcome: Outcome = BINARY
+    cascade: bool = False
 
     def __post_init__(self) -> None:
         assert len(self.prior) == self.outcome.columns
@@ -133,7 +137,8 @@ class Decider:
         Without `facts` nobody is selected, no set is promised, and features count as missing.
         """
         present = settled.states == ANSWERED
-        rungs = self._ladder.rungs_of(present)
+        unasked = settled.states == NOT_ASKED if self._config.cascade else None
+        rungs = self._ladder.rungs_of(present, unasked)
         used = self._ladder.used(present, rungs)
         outcome, threshold = self._config.outcome, self._config.threshold
         raw = np.where(present[:, :, None], settled.scores, np.nan)
@@ -173,11 +178,18 @@ class Decider:
                     )
         cached_at_ms = self._from_cache(settled, entities, rungs, scores, labels, now_ms)
         agrees = used & (outcome.labels(calibrated, threshold) == labels[:, None])
-        confidence = np.minimum((agrees * self._weight_shares).sum(axis=1), 1.0)
         return Decisions(
-            scores, labels, confidence, rungs, used, calibrated, contributions, cached_at_ms,
-            explanation, promises,
+            scores, labels, self._confidence(agrees, unasked), rungs, used, calibrated,
+            contributions, cached_at_ms, explanation, promises,
         )  # fmt: skip
+
+    def _confidence(self, agrees: Bools, unasked: Bools | None) -> Floats:
+        """float64[N]: the share of the members that were asked, by weight, that agree."""
+        shares: Floats = (agrees * self._weight_shares).sum(axis=1)
+        if unasked is not None:
+            asked = 1.0 - (unasked * self._weight_shares).sum(axis=1)
+            shares = np.divide(shares, asked, out=np.zeros_like(shares), where=asked > _NO_WEIGHT)
+        return np.minimum(shares, 1.0)
 
     def _explained(
         self,
@@ -269,7 +281,7 @@ def _scoring(strategy: Strategy, refinement: Refinement, weights: Floats | None)
 
 
 class Absences:
-    """Who is missing and why, worked out once for each pattern of cells."""
+    """Who is missing and why, or was not asked; worked out once for each pattern of cells."""
 
     def __init__(self, models: Sequence[str], reserves: Bools) -> None:
         self._models = models
@@ -284,7 +296,7 @@ class Absences:
         """
         why: dict[str, str] = {}
         for column, model in enumerate(self._models):
-            if self._reserves[column] or states[column] == ANSWERED:
+            if self._reserves[column] or states[column] in {ANSWERED, NOT_ASKED}:
                 continue
             if states[column] == REFUSED:
                 why[model] = "refused"
@@ -293,3 +305,9 @@ class Absences:
             else:
                 why[model] = "not awaited" if hurried else "late"
         return why
+
+    def not_asked(self, states: NDArray[np.uint8]) -> Sequence[str]:
+        """The models that a cascade did not ask about an event, of its uint8[M] states."""
+        if not (states == NOT_ASKED).any():
+            return ()
+        return [self._models[column] for column in np.flatnonzero(states == NOT_ASKED).tolist()]

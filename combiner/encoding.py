@@ -62,7 +62,7 @@ class ScoreEncoder:
             now_ms: wall clock.
             now_ns: monotonic time, for where the latency went.
         """
-        models, missing = self._patterns(settled, decisions.used, waited_for)
+        models, missing, not_asked = self._patterns(settled, decisions.used, waited_for)
         outcome, labels = self._names.outcome, decisions.labels
         rungs = [RUNGS[rung] for rung in decisions.rungs.tolist()]
         latency_ms = (now_ms - block.record_ms).astype(np.float64).tolist()
@@ -71,13 +71,13 @@ class ScoreEncoder:
                 ScoredRecord(
                     id_, score, label, confidence, self._names.ensemble, used, absent, rung,
                     time, latency, source, age, predictions, contributions, shares,
-                    about, stages, labels_in, interval, coverage,
+                    about, stages, labels_in, interval, coverage, unasked,
                 )
             )
             for (
                 id_, score, label, confidence, used, absent, rung,
                 time, latency, source, age, predictions, contributions, shares, about, stages,
-                (labels_in, interval, coverage),
+                (labels_in, interval, coverage), unasked,
             ) in zip(
                 block.ids, outcome.shown_scores(decisions.scores, labels),
                 outcome.shown_labels(labels),
@@ -91,7 +91,7 @@ class ScoreEncoder:
                 latencies(
                     settled, decisions.used, block.record_ms, self._names.models, (now_ns, now_ms)
                 ),
-                self._promised(decisions),
+                self._promised(decisions), not_asked,
                 strict=True,
             )
         ]  # fmt: skip
@@ -101,8 +101,8 @@ class ScoreEncoder:
 
     def _patterns(
         self, settled: Settled, used: NDArray[np.bool_], waited_for: NDArray[np.bool_]
-    ) -> tuple[list[list[str]], list[dict[str, str]]]:
-        """For each event the models used, and the missing ones with reasons.
+    ) -> tuple[list[list[str]], list[dict[str, str]], list[Sequence[str]]]:
+        """For each event the models used, the missing ones with reasons, and those not asked.
 
         Events of a batch share few patterns, so names are put together once for each.
         """
@@ -120,12 +120,13 @@ class ScoreEncoder:
             )
             for row in first.tolist()
         ]
+        unasked = [self._absences.not_asked(settled.states[row]) for row in first.tolist()]
         places = pattern.ravel().tolist()
         missing = [absent[place] for place in places]
         for row, why in enumerate(missing):
             if "refused" in why.values():
                 missing[row] = self._with_reasons(row, why, settled.reasons)
-        return [names[place] for place in places], missing
+        return [names[place] for place in places], missing, [unasked[place] for place in places]
 
     def _with_reasons(
         self, row: int, why: dict[str, str], reasons: dict[tuple[int, int], str]

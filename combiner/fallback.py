@@ -1,6 +1,6 @@
 """Which rung of the ladder an event stands on, for a whole batch at once.
 
-    none      every member answered
+    none      every member answered that was asked
     partial   at least `minimum_members` members answered
     reserve   no such luck, but a reserve model answered
     cached    the last score of the same entity
@@ -36,16 +36,27 @@ class Ladder:
         assert self.minimum_members > 0
         assert not self.reserves.all(), "an ensemble has at least one member"
 
-    def rungs_of(self, present: NDArray[np.bool_]) -> NDArray[np.int8]:
-        """int8[N] of rungs, from bool[N, M]: who answered. Never looks below `cached`."""
+    def rungs_of(
+        self, present: NDArray[np.bool_], unasked: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int8]:
+        """int8[N] of rungs; never looks below `cached`.
+
+        Args:
+            present: bool[N, M], who answered.
+            unasked: bool[N, M], of whom no answer was wanted; None is nobody, and it is never
+                all members.
+        """
         members = present[:, ~self.reserves]
         answered = np.count_nonzero(members, axis=1)
+        complete = answered
+        if unasked is not None:
+            complete = np.count_nonzero(members | unasked[:, ~self.reserves], axis=1)
         rung = np.full(len(present), CACHED if "cached" in self.rungs else PRIOR, dtype=np.int8)
         if "reserve" in self.rungs:
             rung[present[:, self.reserves].any(axis=1)] = RESERVE
         if "partial" in self.rungs:
             rung[answered >= self.minimum_members] = PARTIAL
-        rung[answered == members.shape[1]] = NONE
+        rung[complete == members.shape[1]] = NONE
         return rung
 
     def used(self, present: NDArray[np.bool_], rung: NDArray[np.int8]) -> NDArray[np.bool_]:

@@ -60,7 +60,7 @@ class DeadlineJoin:
         self._reasons = Reasons()
         self._early = EarlyAnswers()
         self._overtaking = Overtaking(self._rows, config.ahead_bytes)
-        self._changed = False  # whether an answer came since the quorum was looked at
+        self._changed = False  # whether an answer came since quorum or cascade was looked at
 
     # -- what is in here ---------------------------------------------------------------------
 
@@ -148,15 +148,20 @@ class DeadlineJoin:
             scoreable = scoreable & ~gone
             rows.gone[new] = gone
             rows.due_ns[new][gone] = now_ns
-        rows.scoreable[new] = scoreable
-        rows.states[:, new] = np.where(scoreable, WAITING, REFUSED)
-        rows.remaining[new] = np.where(scoreable, np.count_nonzero(self._expected), 0)
+        self._open(new, scoreable)
         rows.tail += count
         self._last_offset = int(offsets[-1])
         if gone is not None:
             overtaking.earlier = overtaking.earlier.above(self._last_offset + 1)
             overtaking.let_head_go()
         return self._release_early(now_ns) if self._early.cells else Answers()
+
+    def _open(self, new: slice, scoreable: Bools) -> None:
+        """Empty cells for new rows."""
+        rows = self._rows
+        rows.scoreable[new] = scoreable
+        rows.states[:, new] = np.where(scoreable, WAITING, REFUSED)
+        rows.remaining[new] = np.where(scoreable, np.count_nonzero(self._expected), 0)
 
     def add_answers(self, member: int, cells: Cells, now_ns: int) -> Answers:
         """Fill one model's cells for some events; `member` is its column."""

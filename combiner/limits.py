@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from combiner.ahead import MOST_BYTES
+from combiner.cascade import Cascade
 from combiner.quorum import Quorum
 
 
@@ -15,6 +16,8 @@ class JoinConfig:
         deadline_ns, stall_ns, catch_up_limit_ns, patient_until_ns: see rule 2.
         in_order, ahead_bytes: see rule 3.
         quorum: who need not be waited for; None waits for all.
+        cascade: who is asked only where the others are uncertain (`combiner.escalating`); not
+            together with a quorum.
         remembered: settled rows to keep at least.
         initial_rows: room at the start.
         columns: how many numbers an answer has.
@@ -33,8 +36,10 @@ class JoinConfig:
     initial_rows: int = 4096
     columns: int = 1
     stamped: bool = False
+    cascade: Cascade | None = None
 
     def __post_init__(self) -> None:
         assert self.members > 0
         assert 0 < self.deadline_ns <= self.catch_up_limit_ns
         assert self.stall_ns > 0
+        assert self.quorum is None or self.cascade is None

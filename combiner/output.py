@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.latest import Latest
+from cache.latest import Latest, LatestClasses, LatestScore
+from combiner.decision import Decisions
 from combiner.fallback import CACHED
-from combiner.window import BadRecord
+from combiner.outcome import Outcome
+from combiner.window import BadRecord, EventBlock
+from streams.instants import WallMs
 from streams.records import Header
 
 Place = tuple[str, int]  # topic, partition
@@ -53,3 +56,31 @@ class Output:
 
     def __len__(self) -> int:
         return len(self.scored) + len(self.dead)
+
+
+def newest_of(
+    block: EventBlock, decisions: Decisions, outcome: Outcome, ensemble: str, now_ms: WallMs
+) -> list[Latest | None]:
+    """What the cache should remember of N events; a cached score or a prior is no news."""
+    fresh = decisions.rungs < CACHED
+    fresh[list(block.bad)] = False
+    kept = zip(
+        fresh.tolist(),
+        decisions.scores.tolist(),
+        decisions.labels.tolist(),
+        block.time_ms.tolist(),
+        block.ids,
+        strict=True,
+    )
+    if outcome.columns == 1:
+        return [
+            LatestScore(ensemble, row[0], label, WallMs(time_ms), now_ms, id_) if new else None
+            for new, row, label, time_ms, id_ in kept
+        ]
+    classes = outcome.classes
+    return [
+        LatestClasses(ensemble, outcome.by_class(row), classes[label], WallMs(time_ms), now_ms, id_)
+        if new
+        else None
+        for new, row, label, time_ms, id_ in kept
+    ]

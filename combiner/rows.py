@@ -32,6 +32,7 @@ class Rows:
         changed: bool, whether an answer came since the quorum was looked at.
         met: bool, whether its quorum is met.
         hurried: bool, whether it left for its quorum alone.
+        asked: bool, whether the cascade's rule was asked (`combiner.escalating`); else meaningless.
         states: uint8[M, …], one line per member: a frame writes neighbouring cells.
         stamps: float64[4, M, …], when each answer was where (`combiner.answers.Stamp`); none of
             the four unless they are wanted.
@@ -58,6 +59,7 @@ class Rows:
         self.changed: Bools = np.empty(capacity, dtype=np.bool_)
         self.met: Bools = np.empty(capacity, dtype=np.bool_)
         self.hurried: Bools = np.empty(capacity, dtype=np.bool_)
+        self.asked: Bools = np.empty(capacity, dtype=np.bool_)
         self.states: NDArray[np.uint8] = np.empty((members, capacity), dtype=np.uint8)
         self.scores: Floats = np.empty((members, self._columns, capacity), dtype=np.float64)
         stamps = len(Stamp._fields) if self._stamped else 0
@@ -66,8 +68,8 @@ class Rows:
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         return (
             self.offsets, self.seen_ns, self.due_ns, self.record, self.remaining, self.backlog,
-            self.scoreable, self.gone, self.changed, self.met, self.hurried, self.states,
-            self.scores, self.stamps,
+            self.scoreable, self.gone, self.changed, self.met, self.hurried, self.asked,
+            self.states, self.scores, self.stamps,
         )  # fmt: skip
 
     def make_room(self, count: int, remembered: int) -> None:

@@ -14,10 +14,11 @@ from cache.protocol import ScoreCache
 from combiner.ahead import UnreadableError, decode
 from combiner.assembly import block_maker, combiner_of
 from combiner.core import Combiner
-from combiner.fallback import RUNGS
+from combiner.escalations import Escalations
 from combiner.health_report import HealthReporter
 from combiner.identity import Identity
 from combiner.memory import LatestScores
+from combiner.observing import observe
 from combiner.outbox import (
     SMALL_RECORD_BYTES,
     Outbox,
@@ -87,6 +88,7 @@ class CombinerService:
         self._identity = Identity(settings.ensemble.name, slot)
         self._ensemble = f"{settings.ensemble.name}@{bundle.version}"
         self._block_of = block_maker(settings, bundle.manifest)
+        self._models = [model.name for model in settings.models]
         self._core = self._new_core()
         self._paused: set[Place] = set()
         self._new: set[Place] = set()  # inputs of which no record has come
@@ -112,6 +114,8 @@ class CombinerService:
             self._health_sink, settings.topics.health, slot, metrics, clock
         )
         self._check_topics()
+        on = settings.cascade.on
+        self._escalations = Escalations(settings, metrics, clock) if on else None
         self._outbox = self._new_outbox()
 
     # -- construction ------------------------------------------------------------------------
@@ -119,9 +123,10 @@ class CombinerService:
     def _check_topics(self) -> None:
         """Partitions may be added at any time, and then to all topics alike."""
         topics = self._settings.topics
+        escalations = [topics.escalations] if self._settings.cascade.on else []
         counts = self._health_sink.require_partitions(
             topics.predictions,
-            same=[*topics.inputs, topics.scored],
+            same=[*topics.inputs, topics.scored, *escalations],
             others=[topics.dead_letters, topics.health, *filter(None, [topics.corrections])],
         )
         for name, count in counts.items():
@@ -179,6 +184,8 @@ class CombinerService:
         self._take_in(columns_of(messages))
         now_ns = self._clock.monotonic_ns()
         outputs = self._core.advance(now_ns, self._clock.wall_ms())
+        if self._escalations is not None:
+            self._escalations.publish(self._core.escalated)
         if outputs:
             self._outbox.ship(Shipment(outputs, self._positions(), self._group()))
         else:
@@ -275,20 +282,7 @@ class CombinerService:
         self._metrics.histogram(signals.COMMIT_SECONDS).observe(took_s)
         self._latest.remember(outputs)
         for output in outputs:
-            self._observe(output)
-
-    def _observe(self, output: Output) -> None:
-        metrics = self._metrics
-        for rung, count in zip(RUNGS, output.fallbacks.tolist(), strict=True):
-            if count:
-                metrics.counter(signals.SCORED, rung).inc(count)
-        for _, bad in output.dead:
-            metrics.counter(signals.DEAD_LETTERS, bad.why.error).inc()
-        for model, count in zip(self._settings.models, output.missed.tolist(), strict=True):
-            if count:
-                metrics.counter(signals.MISSED, model.name).inc(count)
-        metrics.observe_many(signals.LATENCY_SECONDS, output.latency_ms / 1000)
-        metrics.observe_many(signals.JOIN_SECONDS, output.waited_ms / 1000)
+            observe(output, self._models, self._metrics)
 
     # -- pace --------------------------------------------------------------------------------
 
@@ -386,5 +380,7 @@ class CombinerService:
         self._outbox.drain(_DRAIN_S)
         self._source.close()
         self._outbox.close(_DRAIN_S)
+        if self._escalations is not None:
+            self._escalations.close()
         self._health_sink.close()
         self._latest.close()

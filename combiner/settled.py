@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-# The states of a cell: one model's answer to one event.
-WAITING, ANSWERED, REFUSED = 0, 1, 2
+# The states of a cell: one model's answer to one event. Only a cascade's heavy models are ever
+# NOT_ASKED: nobody waits for them, and nothing is held against them.
+WAITING, ANSWERED, REFUSED, NOT_ASKED = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Settled:
         numbers: int64[N], each row's number among all that were ever added.
         offsets: int64[N].
         scores: float64[N, M, K]; meaningless where not ANSWERED.
-        states: uint8[N, M] of WAITING, ANSWERED, REFUSED.
+        states: uint8[N, M] of WAITING, ANSWERED, REFUSED, NOT_ASKED.
         seen_ns: int64[N], when each event was seen.
         scoreable: bool[N]; False for bad events.
         reasons: why, for refused cells, by (row, member).

@@ -1,7 +1,7 @@
 """The events that wait in one partition: their rows in the join, and what the score must carry."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner.answers import Answers
+from combiner.escalating import EscalatingJoin
 from combiner.facts import Facts, FactsWanted, facts_of, joined_facts
 from combiner.join import CHUNK_ROWS, DeadlineJoin
 from combiner.limits import JoinConfig
@@ -42,7 +43,8 @@ class EventBlock:
 
     Lists and arrays have one entry per event; those of a bad event are empty, its place is in
     `bad`. `headers` are those that go on to the score, by place, where there are any; `facts`
-    are there where somebody wants them.
+    are there where somebody wants them. So are `values`, as the events came; some of the events
+    have theirs too, several blocks together have not.
     """
 
     offsets: Ints
@@ -54,6 +56,7 @@ class EventBlock:
     bad: dict[int, BadRecord]
     headers: Mapping[int, Sequence[Header]] = field(default_factory=dict)
     facts: Facts | None = None
+    values: Sequence[bytes | None] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -83,6 +86,7 @@ class EventBlock:
             {at: self.bad[place] for at, place in enumerate(chosen) if place in self.bad},
             {at: self.headers[place] for at, place in enumerate(chosen) if place in self.headers},
             None if self.facts is None else self.facts.take(which),
+            None if self.values is None else [self.values[place] for place in chosen],
         )
 
     def _part(self, start: int, stop: int) -> "EventBlock":
@@ -97,6 +101,7 @@ class EventBlock:
             bad,
             {at - start: found for at, found in self.headers.items() if start <= at < stop},
             None if self.facts is None else self.facts.take(np.arange(start, stop)),
+            None if self.values is None else self.values[start:stop],
         )
 
 
@@ -129,6 +134,8 @@ def block_of(
     columns: Columns,
     passing: HeaderFilter = NO_HEADERS,
     wanted: FactsWanted | None = None,
+    *,
+    whole: bool = False,
 ) -> EventBlock:
     """Decode consecutive records of one partition.
 
@@ -137,6 +144,7 @@ def block_of(
         columns: the records.
         passing: which of their headers go on to the scores.
         wanted: what else somebody wants to know of the events.
+        whole: whether their values are kept, too.
     """
     where = "/".join(map(str, columns.place))
     offsets, keys = columns.offsets, columns.keys
@@ -146,10 +154,11 @@ def block_of(
     time_ms = columns.timestamps_ms.copy()
     time_ms[decoded.positions] = decoded.time_ms
     facts = None if wanted is None else facts_of(wanted, decoded, columns, time_ms)
+    values = columns.values if whole else None
     if not decoded.bad:
         return EventBlock(
             offsets, decoded.ids, keys, decoded.entities, decoded.time_ms,
-            columns.timestamps_ms, {}, _headers(columns, passing), facts,
+            columns.timestamps_ms, {}, _headers(columns, passing), facts, values,
         )  # fmt: skip
     ids, entities = [""] * len(offsets), [""] * len(offsets)
     for place, id_, entity in zip(
@@ -164,7 +173,7 @@ def block_of(
     }
     headers = _headers(columns, passing)
     return EventBlock(
-        offsets, ids, keys, entities, time_ms, columns.timestamps_ms, bad, headers, facts
+        offsets, ids, keys, entities, time_ms, columns.timestamps_ms, bad, headers, facts, values
     )
 
 
@@ -183,11 +192,14 @@ class PartitionWindow:
     """A join, and beside it the events in the same order.
 
     `backlog_below` is the offset up to which the topic was filled before its reader came: events
-    below it are backlog (see `combiner.join`).
+    below it are backlog (see `combiner.join`). `escalated` has, by block, the events of the last
+    `settle` about which heavy models must be asked.
     """
 
     def __init__(self, config: JoinConfig, expected: Bools, backlog_below: int) -> None:
-        self.join = DeadlineJoin(config, expected)
+        kind = DeadlineJoin if config.cascade is None else EscalatingJoin
+        self.join: DeadlineJoin = kind(config, expected)
+        self.escalated: list[EventBlock] = []
         self.backlog_below = backlog_below
         self._blocks: deque[EventBlock] = deque()
         self._first = 0  # number of the row of the first block's first event
@@ -215,21 +227,25 @@ class PartitionWindow:
             parts.append((settled, block))
             if len(settled) < CHUNK_ROWS:
                 break
+        if isinstance(self.join, EscalatingJoin):
+            self.escalated = list(self._blocks_of(self.join.take_escalated()))
         self._forget()
         return parts
 
     def _events_of(self, numbers: Ints) -> EventBlock:
         """The events of some rows, by ascending numbers."""
-        found: list[EventBlock] = []
+        return joined_blocks(list(self._blocks_of(numbers)))
+
+    def _blocks_of(self, numbers: Ints) -> Iterator[EventBlock]:
+        """The same, as parts of the blocks in which they came."""
         first, taken = self._first, 0
         for block in self._blocks:
             stop = taken + int(np.searchsorted(numbers[taken:], first + len(block)))
             if stop > taken:
-                found.append(block.take(numbers[taken:stop] - first))
+                yield block.take(numbers[taken:stop] - first)
             first, taken = first + len(block), stop
             if taken == len(numbers):
                 break
-        return joined_blocks(found)
 
     def _forget(self) -> None:
         """Drop the blocks of which everything has left."""

@@ -58,11 +58,12 @@ class TopicState:
     retention_ms: int
 
 
-def wanted_topics(topics: TopicSettings) -> list[WantedTopic]:
+def wanted_topics(topics: TopicSettings, *, cascade: bool = False) -> list[WantedTopic]:
     """What `ensemble topics create` makes.
 
-    Only inputs and predictions must agree in partitions; what is published follows them, so that
-    a score is on its event's partition. Health and control are small and of one order.
+    Only inputs, predictions and with a `cascade` escalations must agree in partitions; what is
+    published follows them, so that a score is on its event's partition. Health and control are
+    small and of one order.
     """
     count = topics.partitions
     found = [WantedTopic("inputs", name, count, "delete") for name in topics.inputs]
@@ -71,6 +72,7 @@ def wanted_topics(topics: TopicSettings) -> list[WantedTopic]:
         ("scored", topics.scored),
         ("dead_letters", topics.dead_letters),
         ("corrections", topics.corrections),
+        ("escalations", topics.escalations if cascade else ""),
     ):
         if name:
             found.append(WantedTopic(role, name, count, "delete"))

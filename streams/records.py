@@ -98,7 +98,7 @@ class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         ensemble: `name@hash`, the exact bundle.
         models: the members whose answers were used.
         missing: model → `late`, `not awaited`, `failed` or `refused: …`.
-        fallback: the rung of the ladder; `none` is the full ensemble.
+        fallback: the rung of the ladder; `none` is the full ensemble, or all of it that was asked.
         event_time: when the event happened, ISO 8601 in UTC.
         latency_ms: from the input record's timestamp to this score, by wall clock.
         source: `topic/partition/offset` of the event.
@@ -112,6 +112,7 @@ class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
             `contributions` hold such objects, too.
         explanation: with explanation, how far the members agree, and whose absence mattered.
         stages: with explanation, where the latency went.
+        not_asked: with a cascade, the heavy models of which no answer was wanted.
     """
 
     id: str
@@ -134,6 +135,7 @@ class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     prediction_set: Sequence[int | str] | None = None
     interval: Sequence[float] | None = None
     coverage: float | None = None
+    not_asked: Sequence[str] = ()
 
 
 class HealthRecord(msgspec.Struct, frozen=True):

@@ -8,32 +8,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-PositiveShare = Annotated[float, Field(gt=0.0, le=1.0)]
-Property = str | int | float | bool
-# What must not stand in the file: where it is, instead of what it is. Who errs may have written
-# the secret itself, so that it is not shown.
-Elsewhere = Annotated[str, Field(pattern=r"^(env|file):.+$", json_schema_extra={"writeOnly": True})]
-StrategyName = Literal[
-    "stacking",
-    "stacking_with_features",
-    "blending",
-    "weighted_mean",
-    "mean",
-    "median",
-    "trimmed_mean",
-    "geometric_mean",
-    "log_odds_pooling",
-    "rank_mean",
-    "minimum",
-    "maximum",
-    "majority_vote",
-    "equal_vote",
-    "best_single",
-    "first_to_answer",
-]
+from streams.cascades import CascadeSettings
+from streams.kinds import (
+    Elsewhere,
+    Name,
+    Positive,
+    PositiveShare,
+    Property,
+    Share,
+    StrategyName,
+)
 
 
 class Section(BaseModel):
@@ -74,6 +58,7 @@ class TopicSettings(Section):
     dead_letters: Name = "dead-letters"
     health: Name = "health"
     control: Name = "control"
+    escalations: Name = "escalations"
     corrections: Name | Literal[""] = ""
     partitions: Annotated[int, Field(gt=0, le=10_000)] = 4
     replication_factor: Annotated[int, Field(gt=0, le=32_767)] = 1
@@ -81,12 +66,16 @@ class TopicSettings(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> "TopicSettings":
-        names = [*self.inputs, self.predictions, self.scored, self.dead_letters]
+        self.check_roles()
+        return self
+
+    def check_roles(self, *others: str) -> None:
+        """Raise ValueError if a topic has two roles; `others` have roles, too."""
+        names = [*self.inputs, self.predictions, self.scored, self.dead_letters, *others]
         names += [self.health, self.control, *filter(None, [self.corrections])]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"topic `{twice[0]}` has two roles; expected distinct names")
-        return self
 
 
 class FeatureMapping(Section):
@@ -341,6 +330,7 @@ class Settings(Section):
     combiner: CombinerSettings = CombinerSettings()
     selection: SelectionSettings = SelectionSettings()
     certainty: CertaintySettings = CertaintySettings()
+    cascade: CascadeSettings = CascadeSettings()
     health: HealthSettings = HealthSettings()
     fallback: FallbackSettings = FallbackSettings()
     cache: CacheSettings = CacheSettings()
@@ -375,6 +365,22 @@ class Settings(Section):
             )
         if all(model.reserve for model in self.models):
             raise ValueError("models: all are reserves; expected at least one member")
+        return self
+
+    @model_validator(mode="after")
+    def _cascade_fits(self) -> "Settings":
+        if self.cascade.on:
+            self.topics.check_roles(self.topics.escalations)
+            self.cascade.check_models(
+                {model.name: model.reserve for model in self.models},
+                {worker.name: worker.models for worker in self.workers},
+            )
+            self.cascade.check_others(
+                quorum=self.combiner.quorum,
+                selection=self.selection.method,
+                strategy=self.combiner.strategy,
+                promise=self.certainty.promise,
+            )
         return self
 
     @model_validator(mode="after")

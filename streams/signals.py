@@ -87,6 +87,12 @@ JOIN_SECONDS = Signal(
     (),
     LATENCY_BUCKETS_S,
 )
+ESCALATED = Signal(
+    "ensemble_escalated_events_total", "counter", "Events that heavy models were asked about"
+)
+LOST_ESCALATIONS = Signal(
+    "ensemble_lost_escalations_total", "counter", "Escalations that did not reach the broker"
+)
 PENDING = Signal("ensemble_pending_events", "gauge", "Events waiting for predictions")
 LATE = Signal("ensemble_late_predictions_total", "counter", "Answers after the score", ("model",))
 REVISED = Signal(

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from combiner.ahead import MOST_BYTES, encoded_bytes, runs_of
 from combiner.answers import Answers, Cells, Judgement
+from combiner.escalating import EscalatingJoin
 from combiner.join import DeadlineJoin
 from combiner.limits import JoinConfig
 from combiner.quorum import ShareQuorum
-from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
+from combiner.settled import ANSWERED, NOT_ASKED, REFUSED, WAITING, Settled
 
 START_NS = 1_000_000
 # Few rows at the start, so that short schedules move and grow the arrays many times.
@@ -40,6 +42,7 @@ class Row:
     number: int
     gone: bool = False
     hurried: bool = False
+    asked: bool = False  # whether the cascade's rule was asked
     reasons: dict[int, str] = field(default_factory=dict)
     records: list[int] = field(default_factory=list)
 
@@ -53,6 +56,21 @@ class Held:
     answers: list[Answer]
 
 
+class QuarterIsUncertain:
+    """Asks the heavy members where one of the others said 0.25, or none said anything."""
+
+    def __init__(self, heavy: Sequence[bool]) -> None:
+        self.heavy = np.array(heavy)
+
+    def escalates(
+        self, scores: NDArray[np.float64], states: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        answered = (states == ANSWERED) & ~self.heavy
+        quarter = answered & (scores[:, :, 0] == 0.25)
+        found: NDArray[np.bool_] = quarter.any(axis=1) | ~answered.any(axis=1)
+        return found
+
+
 def numbers_of(answers: Answers) -> list[int]:
     """Of the rows that had left when a score came for them."""
     return sorted(number for part in answers.too_late for number in part.tolist())
@@ -61,13 +79,21 @@ def numbers_of(answers: Answers) -> list[int]:
 class ReferenceJoin:
     """Rows are never moved or dropped; `judged` counts those at the front.
 
-    `weights` and `share` are those of the quorum, if there is one.
+    `weights` and `share` are those of the quorum, if there is one; `heavy` are the members that
+    are asked as `QuarterIsUncertain` says.
     """
 
     def __init__(
-        self, config: JoinConfig, expected: list[bool], gone: Sequence[int] = (), share: float = 0.0
+        self,
+        config: JoinConfig,
+        expected: list[bool],
+        gone: Sequence[int] = (),
+        share: float = 0.0,
+        heavy: Sequence[int] = (),
     ) -> None:
         self.config = config
+        self.heavy = set(heavy)
+        self.escalated: list[int] = []
         self.earlier = set(gone)
         self.share = share
         self.held: list[Held] = []
@@ -98,6 +124,13 @@ class ReferenceJoin:
         gone |= {offset for offset in self.earlier if offset > self.last_offset}
         return lowest, sorted(offset for offset in gone if offset >= lowest)
 
+    @property
+    def _members(self) -> range:
+        return range(self.config.members)
+
+    def _begins(self, member: int) -> int:
+        return NOT_ASKED if member in self.heavy else WAITING
+
     def add_events(
         self, events: list[tuple[int, bool]], backlog_below: int, now_ns: int
     ) -> Answers:
@@ -116,7 +149,7 @@ class ReferenceJoin:
                     backlog,
                     usable,
                     any(row.backlog for row in self.pending),
-                    [(WAITING if usable else REFUSED, math.nan)] * self.config.members,
+                    [(self._begins(m) if usable else REFUSED, math.nan) for m in self._members],
                     len(self.rows),
                     gone,
                 )
@@ -157,7 +190,7 @@ class ReferenceJoin:
             result.unknown += 1
             return
         row = self.rows[places[0]]
-        if row.cells[member][0] != WAITING:
+        if row.cells[member][0] not in {WAITING, NOT_ASKED}:
             result.duplicate += 1
             return
         row.cells[member] = (REFUSED if math.isnan(score) else ANSWERED, score)
@@ -203,6 +236,7 @@ class ReferenceJoin:
 
     def settle(self, now_ns: int, limit: int, left: int) -> list[Row]:
         """The rows that leave; `left` is how many did, for those that may be held back."""
+        self._ask(now_ns)
         rows = self._from_the_top(now_ns, limit)
         if not self.config.in_order:
             rows = self._wherever(now_ns, limit, left)
@@ -214,6 +248,31 @@ class ReferenceJoin:
                 row.due_ns = now_ns
             row.gone = True
         return rows
+
+    def _ask(self, now_ns: int) -> None:
+        """Ask the rule about each row that waits for nobody and has time left."""
+        asked_before = {
+            member
+            for member in self.heavy
+            if any(row.cells[member][0] == WAITING for row in self.pending)
+        }
+        for row in self.pending:
+            ready = not row.asked and row.scoreable and not self.waiting_for(row)
+            if not self.heavy or not ready or row.due_ns <= now_ns:
+                continue
+            row.asked = True
+            said = [
+                score
+                for member, (state, score) in enumerate(row.cells)
+                if state == ANSWERED and member not in self.heavy
+            ]
+            unasked = [member for member in self.heavy if row.cells[member][0] == NOT_ASKED]
+            if (0.25 in said or not said) and unasked:
+                self.escalated.append(row.number)
+                for member in unasked:
+                    row.cells[member] = (WAITING, math.nan)
+                for member in self.heavy - asked_before:
+                    self.progress_ns[member] = max(self.progress_ns[member], now_ns)
 
     def ready(self, row: Row, now_ns: int) -> bool:
         at = self.leaves_at(row)
@@ -287,7 +346,7 @@ class ReferenceJoin:
             row = self.rows[self.judged]
             for member, (state, _) in enumerate(row.cells):
                 untimed = state == WAITING and row.hurried and row.backlog
-                if row.scoreable and not untimed:
+                if row.scoreable and not untimed and state != NOT_ASKED:
                     counts[member][(ANSWERED, REFUSED, WAITING).index(state)] += 1
             self.judged += 1
         return counts, self.judged - before
@@ -307,19 +366,24 @@ class CheckedJoin:
         join_class: type[DeadlineJoin],
         gone: Sequence[int] = (),
         share: float = 0.0,
+        heavy: Sequence[int] = (),
     ) -> None:
         self.now_ns = START_NS
         self.records = 0
         self.emitted: list[int] = []
+        self.escalations = 0
         if share:
             weights = np.arange(1.0, config.members + 1)
             everybody = np.ones(config.members, dtype=np.bool_)
             config = replace(config, quorum=ShareQuorum(weights, share, everybody, 1))
+        if heavy:
+            rule = QuarterIsUncertain([m in heavy for m in range(config.members)])
+            config = replace(config, cascade=rule)
         self.join = join_class(config, np.array(expected))
         if gone:
             every = np.arange(max(gone) + 1)
             self.join.skip(runs_of(np.isin(every, list(gone)), every))
-        self.reference = ReferenceJoin(config, expected, gone, share)
+        self.reference = ReferenceJoin(config, expected, gone, share, heavy)
 
     def compare(self) -> None:
         join, reference = self.join, self.reference
@@ -395,6 +459,10 @@ class CheckedJoin:
         else:
             _compare_settled(settled, rows)
             self.emitted += settled.offsets.tolist()
+        if isinstance(self.join, EscalatingJoin):
+            assert self.join.take_escalated().tolist() == self.reference.escalated
+            self.escalations += len(self.reference.escalated)
+            self.reference.escalated = []
         self.compare()
         return settled
 
@@ -417,7 +485,8 @@ class CheckedJoin:
         """Let time pass as a good caller does: waking and settling whenever the join says."""
         while (wake_ns := self.join.next_wake_ns()) is not None and wake_ns <= until_ns:
             self.now_ns = max(self.now_ns, wake_ns)
-            left = self._settle_in_time()
+            escalations = self.escalations
+            left = self._settle_in_time() or self.escalations - escalations
             again = self.join.next_wake_ns()
             assert left or self.reference.held_back is not None, "woken for nothing"
             assert again is None or again > self.now_ns, "would be woken again at once"
@@ -517,6 +586,7 @@ class Schedule:
     ahead_bytes: int
     gone: frozenset[int]  # offsets that left in an earlier life
     share: float  # of the weight that is a quorum; 0 is none
+    heavy: frozenset[int]  # members that are asked where the others are uncertain
     steps: list[Events | Frame | Pass | Expect | Settle | Judge]
 
 
@@ -530,8 +600,10 @@ def config(members: int, **others: Any) -> JoinConfig:
 
 
 @st.composite
-def schedules(draw: st.DrawFn) -> Schedule:
-    members = draw(st.integers(1, 3))
+def schedules(draw: st.DrawFn, *, cascade: bool = False) -> Schedule:
+    members = draw(st.integers(2 if cascade else 1, 3))
+    everybody = set(range(members))
+    some = st.frozensets(st.sampled_from(sorted(everybody)), min_size=1, max_size=members - 1)
     scores = st.one_of(st.just(math.nan), st.sampled_from([0.0, 0.25, 1.0, -3.5]))
     reasons = st.sampled_from(["", "", "too big", "no"])
     member = st.integers(0, members - 1)
@@ -573,7 +645,8 @@ def schedules(draw: st.DrawFn) -> Schedule:
         draw(st.booleans()),
         draw(st.sampled_from([11, 13, MOST_BYTES])),
         draw(st.sampled_from([frozenset(), frozenset(), frozenset({0, 3, 4, 9})])),
-        draw(st.sampled_from([0.0, 0.0, 0.4, 0.7])),
+        0.0 if cascade else draw(st.sampled_from([0.0, 0.0, 0.4, 0.7])),
+        draw(some) if cascade else frozenset(),
         draw(st.lists(steps, min_size=1, max_size=30)),
     )
 
@@ -591,6 +664,7 @@ def play(schedule: Schedule, join_class: type[DeadlineJoin] = DeadlineJoin) -> C
         join_class,
         sorted(schedule.gone),
         schedule.share,
+        sorted(schedule.heavy),
     )
     for step in schedule.steps:
         _step(checked, step, prompt=schedule.prompt)

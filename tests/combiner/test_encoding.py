@@ -107,7 +107,7 @@ def test_the_prior_says_so_and_names_nobody() -> None:
 def test_the_names_of_the_struct_are_those_on_the_wire() -> None:
     assert list(ScoredRecord.__struct_fields__) == [
         *ALWAYS, "cached_age_ms", "predictions", "contributions", "scores", "explanation",
-        "stages", "prediction_set", "interval", "coverage",
+        "stages", "prediction_set", "interval", "coverage", "not_asked",
     ]  # fmt: skip
 
 
