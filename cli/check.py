@@ -146,7 +146,7 @@ def _kafka(settings: "Settings") -> Iterator[Finding]:
     from streams.admin import TopicAdmin, wanted_topics
 
     advice = "start Kafka (`ensemble broker` for a first try), or correct [kafka]"
-    wanted = wanted_topics(settings.topics)
+    wanted = wanted_topics(settings.topics, cascade=settings.cascade.on)
     try:
         admin = TopicAdmin(settings.kafka)
         brokers = admin.reach(_BROKER_TIMEOUT_S)
@@ -164,7 +164,7 @@ def topic_findings(settings: "Settings", states: "dict[str, TopicState]") -> Ite
     from streams.admin import wanted_topics
 
     predictions = states.get(settings.topics.predictions)
-    for topic in wanted_topics(settings.topics):
+    for topic in wanted_topics(settings.topics, cascade=settings.cascade.on):
         state = states.get(topic.name)
         name = f"topic {topic.name}"
         if state is None:
@@ -193,10 +193,10 @@ def _topic_problem(
     if predictions is None or role in {"health", "predictions"}:
         return "", ""
     there, needed = state.partitions, predictions.partitions
-    if role == "inputs" and there != needed:
+    if role in {"inputs", "escalations"} and there != needed:
         return (
             f"{there} partitions, but {predictions.name} has {needed}",
-            "give inputs and predictions equal partition counts (Kafka can only add partitions)",
+            f"give {role} and predictions equal partition counts (Kafka can only add partitions)",
         )
     if there < needed:
         return (

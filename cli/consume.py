@@ -80,6 +80,7 @@ def scored_line(message: "Message") -> str:
     except msgspec.DecodeError as error:
         return f"{any_line(message)}  (no scored record: {error})"
     missing = "".join(f"  {model}: {why}" for model, why in record.missing.items())
+    missing += "".join(f"  {model}: not asked" for model in record.not_asked)
     return (
         f"{record.id:<24} {record.score:.4f}  {record.label}  {record.confidence:4.0%}  "
         f"{record.fallback:<8}{record.latency_ms:8.1f} ms{missing}"

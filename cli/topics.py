@@ -21,7 +21,7 @@ def _wanted_and_states(
 ) -> "tuple[list[WantedTopic], dict[str, TopicState]]":
     from streams.admin import wanted_topics
 
-    wanted = wanted_topics(settings.topics)
+    wanted = wanted_topics(settings.topics, cascade=settings.cascade.on)
     return wanted, admin.states(topic.name for topic in wanted)
 
 

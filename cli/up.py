@@ -201,6 +201,6 @@ def create_topics(settings: "Settings") -> None:
     from streams.admin import TopicAdmin, wanted_topics
 
     admin = TopicAdmin(settings.kafka)
-    wanted = wanted_topics(settings.topics)
+    wanted = wanted_topics(settings.topics, cascade=settings.cascade.on)
     states = admin.states(topic.name for topic in wanted)
     admin.create([topic for topic in wanted if topic.name not in states], settings.topics)

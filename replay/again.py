@@ -1,13 +1,16 @@
 """Events decided again with given answers: who is there is known beforehand, nobody is waited for.
 
 The core is the one that decides live. It gets the events of a block, then the answers, and then
-the time at which all of them leave.
+the time at which all of them leave. Of a cascade the heavy models answer where they were asked
+live; where that is not known, the others answer first, and the rule is asked.
 """
 
 from collections import deque
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from cache.latest import Latest
 from combiner.core import Combiner
@@ -59,12 +62,20 @@ class Again:
         core: a new one, with no partition open, that asks `recollection`.
         recollection: see there.
         deadline_ns: after so long everything has left.
+        heavy: the models of a cascade that are asked about few events.
     """
 
-    def __init__(self, core: Combiner, recollection: Recollection, deadline_ns: int) -> None:
+    def __init__(
+        self,
+        core: Combiner,
+        recollection: Recollection,
+        deadline_ns: int,
+        heavy: Sequence[str] = (),
+    ) -> None:
         self._core = core
         self._recollection = recollection
         self._deadline_ns = deadline_ns
+        self._heavy = frozenset(heavy)
         self._now_ns = 0
         self._frames = 0
 
@@ -91,17 +102,49 @@ class Again:
             self._core.open(place, int(block.offsets[0]))
         self._recollection.expect(block, recorded)
         self._core.add_events(place, block, self._now_ns)
-        numbered = list(enumerate(frames, self._frames))
-        self._core.add_frames(place[1], numbered, self._now_ns)
-        self._frames += len(numbered)
+        outputs: list[Output] = []
+        if self._heavy and recorded is not None:
+            self._core.ask(place, recorded.asked(block.offsets), self._now_ns)
+        elif self._heavy:
+            self._add([frame for frame in frames if frame.model not in self._heavy], place)
+            outputs = self._core.advance(self._now_ns, WallMs(0))
+            asked = [part.offsets for _, part in self._core.escalated]
+            frames = [
+                part
+                for frame in frames
+                if frame.model in self._heavy and (part := _of_events(frame, asked)) is not None
+            ]
+        self._add(frames, place)
         self._now_ns += self._deadline_ns
         # Everything is told as of the instant 0: ages of cached scores are (`Recorded.cached`).
-        outputs = self._core.advance(self._now_ns, WallMs(0))
+        outputs += self._core.advance(self._now_ns, WallMs(0))
         assert sum(map(len, outputs)) == len(block), "all leave when their time is up"
         scored = [
             (key, _carried_over(value, recorded)) for out in outputs for key, value in out.scored
         ]
         return outputs, scored
+
+    def _add(self, frames: Sequence[PredictionFrame], place: Place) -> None:
+        numbered = list(enumerate(frames, self._frames))
+        self._core.add_frames(place[1], numbered, self._now_ns)
+        self._frames += len(numbered)
+
+
+def _of_events(
+    frame: PredictionFrame, events: Sequence[NDArray[np.int64]]
+) -> PredictionFrame | None:
+    """A frame's answers to some events alone; None without any."""
+    rows = np.flatnonzero(np.isin(frame.offsets, np.concatenate([[-1], *events])))
+    if not len(rows):
+        return None
+    refusals = {
+        place: frame.refusals[row]
+        for place, row in enumerate(rows.tolist())
+        if row in frame.refusals
+    }
+    return msgspec.structs.replace(
+        frame, offsets=frame.offsets[rows], scores=frame.scores[rows], refusals=refusals
+    )
 
 
 def _carried_over(value: bytes, recorded: Recorded | None) -> bytes:

@@ -86,6 +86,8 @@ class Explained:
         told, missing = self.again.explanation, self.story.scored.missing.get(model)
         if missing is not None:
             return missing if answered or ":" in missing else f"{missing}, never answered"
+        if model in self.story.scored.not_asked:
+            return "not asked: the others were certain, or there was no time left"
         if told is not None and model in told.decisive:
             return "decisive: without it the label would be another"
         return "" if model in self.story.scored.models else "not used"

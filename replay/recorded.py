@@ -40,7 +40,7 @@ class Recorded:
             return
         self.known[row] = True
         self._records[row] = record
-        for model in record.missing:
+        for model in (*record.missing, *record.not_asked):
             if model in self._columns:
                 self._present[row, self._columns[model]] = False
         for model in record.models:
@@ -54,6 +54,12 @@ class Recorded:
     def record(self, offset: int) -> ScoredRecord | None:
         """The record of an event."""
         return self._records[offset - self.first]
+
+    def asked(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some events about which a cascade's heavy models were asked."""
+        records = (self.record(offset) for offset in offsets.tolist())
+        asked = [record is not None and not record.not_asked for record in records]
+        return offsets[np.array(asked, dtype=np.bool_)]
 
     def cached(self, offset: int) -> Latest | None:
         """The score that the cache gave for an event, as of the instant 0."""

@@ -230,7 +230,7 @@ class Replay:
         recollection = Recollection()
         core = self._core(recollection.recall)
         deadline_ns = self._settings.combiner.deadline_ms * NS_PER_MS
-        again = Again(core, recollection, deadline_ns)
+        again = Again(core, recollection, deadline_ns, self._settings.cascade.heavy)
         scorer = None
         if self._wanted.rescore:
             scorer = Scorer(self._settings, self._bundle, self._members)

@@ -26,7 +26,7 @@ class RecordBatch:
     Attributes:
         topic: the input topic.
         partition: the input partition.
-        offsets: int64[N], ascending.
+        offsets: int64[N], ascending; escalated events come in any order, some perhaps again.
         matrix: float64[N, F]; shared by all models, so nobody may write to it.
         received_ns: monotonic instant at which the events were fetched.
         ticket: what the commit tracker knows the batch by.

@@ -8,12 +8,14 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from confluent_kafka import Message, TopicPartition
 
 from streams import signals
 from streams.columns import Columns, Place, columns_of
 from streams.errors import BrokerError, FencedError
+from streams.escalations import Origins
 from streams.events import EventDecoder
 from streams.instants import NS_PER_MS, Clock
 from streams.metrics import Metrics
@@ -46,7 +48,7 @@ _MAX_TICKETS = 100_000
 
 
 class Feed:
-    """Reads the inputs for all lanes of a process.
+    """Reads the inputs for all lanes of a process, or for heavy models what is escalated.
 
     Args:
         settings: the configuration.
@@ -78,6 +80,10 @@ class Feed:
         self.ready = False
         self._worker = worker
         self._topics = settings.topics
+        self._reads = settings.cascade.read_by(
+            [lane.name for lane in lanes], settings.topics.inputs, settings.topics.escalations
+        )
+        self._escalated = self._reads != settings.topics.inputs
         self._tuning = settings.worker
         self._decoder = decoder
         self._lanes = lanes
@@ -100,7 +106,7 @@ class Feed:
             group=group,
             instance=f"{group}.{slot}" if slot else "",
             pace_ms=self._tuning.pace_ms,
-            topics=settings.topics.inputs,
+            topics=self._reads,
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
@@ -172,24 +178,35 @@ class Feed:
     # -- events ------------------------------------------------------------------------------
 
     def _batches(self, messages: list[Message]) -> list[RecordBatch]:
-        """One record batch for each partition of a fetch."""
+        """One record batch for each partition of a fetch; of escalated events for each topic."""
         received_ns = self._clock.monotonic_ns()
         self._metrics.counter(signals.EVENTS_FETCHED, self._worker).inc(len(messages))
-        return [self._batch(columns, received_ns) for columns in columns_of(messages)]
+        found = (self._of_partition(columns, received_ns) for columns in columns_of(messages))
+        return list(chain.from_iterable(found))
 
-    def _batch(self, columns: Columns, received_ns: int) -> RecordBatch:
+    def _of_partition(self, columns: Columns, received_ns: int) -> list[RecordBatch]:
+        topic, partition = columns.place
+        origins = Origins(columns) if self._escalated else None
+        times_ms = columns.timestamps_ms if origins is None else origins.timestamps_ms
         # What an event is called is the combiner's business; only whether it is bad matters here.
-        decoded = self._decoder.decode(
-            columns.values, columns.keys, columns.timestamps_ms, lambda _row: "-"
-        )
-        if decoded.bad:
-            self._metrics.counter(signals.BAD_SKIPPED, self._worker).inc(len(decoded.bad))
-        answers = len(decoded.positions) * len(self._lanes)
+        decoded = self._decoder.decode(columns.values, columns.keys, times_ms, lambda _row: "-")
+        if skipped := len(decoded.bad) + (0 if origins is None else origins.strange):
+            self._metrics.counter(signals.BAD_SKIPPED, self._worker).inc(skipped)
+        if origins is None:
+            groups = [(topic, columns.offsets[decoded.positions], decoded.matrix)]
+        else:
+            groups = [
+                (topic, offsets, decoded.matrix[rows])
+                for topic, offsets, rows in origins.groups(decoded.positions)
+            ]
+        answers = sum(len(offsets) for _, offsets, _ in groups) * len(self._lanes)
         next_offset = int(columns.offsets[-1]) + 1
         self._positions[columns.place] = next_offset
         ticket = self._tracker.open(columns.place, next_offset, answers)
-        offsets = columns.offsets[decoded.positions]
-        return RecordBatch(*columns.place, offsets, decoded.matrix, received_ns, ticket)
+        return [
+            RecordBatch(topic, partition, offsets, matrix, received_ns, ticket)
+            for topic, offsets, matrix in groups
+        ]
 
     def _hand_over(self, batches: list[RecordBatch]) -> None:
         deliveries: list[Delivery] = []
@@ -243,7 +260,7 @@ class Feed:
 
     def _check_topics(self) -> None:
         """Partitions may be added at any time, and then to all topics alike."""
-        counts = self._sink.require_partitions(self._topics.predictions, same=self._topics.inputs)
+        counts = self._sink.require_partitions(self._topics.predictions, same=self._reads)
         for name, count in counts.items():
             self._metrics.gauge(signals.PARTITIONS, name).set(count)
 

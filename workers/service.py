@@ -167,9 +167,10 @@ class WorkerProcess:
     def _check_topics(self) -> None:
         """Faust waits for a topic that does not exist, and says so to nobody."""
         topics = self._settings.topics
-        self._sink.require_partitions(
-            topics.predictions, same=topics.inputs, others=[topics.control]
+        reads = self._settings.cascade.read_by(
+            [lane.name for lane in self._lanes], topics.inputs, topics.escalations
         )
+        self._sink.require_partitions(topics.predictions, same=reads, others=[topics.control])
         require_readable(self._settings.kafka, topics.control, self._name)
 
     async def _main(self) -> None:
