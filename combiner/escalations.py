@@ -76,7 +76,7 @@ class Escalations:
                     value=values[row],
                     key=block.keys[row],
                     partition=place[1],
-                    headers=escalation_headers(place, offset, time_ms),
+                    headers=list(escalation_headers(place, offset, time_ms)),
                 )
             except (BufferError, KafkaException) as error:
                 self._lost(len(block) - row, str(error))

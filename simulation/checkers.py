@@ -13,15 +13,14 @@ from itertools import product
 from typing import Any
 
 from combiner.ahead import MOST_BYTES
-from simulation.evidence import Event, Evidence
+from simulation.evidence import WAKE_SLACK_NS, Event, Evidence
 from simulation.inputs import EXPECT, GOOD
 from simulation.journal import Tenure
+from simulation.questions import check_escalations, check_questions
 from simulation.world import CACHED_MAX_AGE_MS, PRIOR, Run, weights_of
 from streams.columns import Position
 from streams.instants import NS_PER_MS
 
-# A fetch is followed by a rest, and a wake-up is never finer than a millisecond.
-WAKE_SLACK_NS = 4 * NS_PER_MS
 # From a deadline until a `read_committed` reader has the score.
 VISIBLE_SLACK_NS = 100 * NS_PER_MS
 
@@ -124,12 +123,13 @@ def _wrong_answers(
     answered = {name: score for name, score in there.items() if name not in refused}
     names = {name for name, member in evidence.members.items() if not member.reserve}
     rung, used, missing = record["fallback"], set(record["models"]), record["missing"]
-    if missing.keys() != names - answered.keys():
+    unasked = set(record.get("not_asked", ()))
+    if missing.keys() | unasked != names - answered.keys() or missing.keys() & unasked:
         yield f"{event}: missing {missing}, but {sorted(answered)} had answered"
     for name, why in missing.items():
         if why.startswith("refused") != (name in refused):
             yield f"{event}: {name} is missing as {why!r}"
-    expected = _rung(evidence, names, answered)
+    expected = _rung(evidence, names, answered, unasked)
     if rung != expected and (rung, expected) != ("prior", "cached"):
         yield f"{event}: rung {rung}, expected {expected}"
     on = {"none": names, "partial": names, "reserve": evidence.members.keys() - names}
@@ -139,29 +139,22 @@ def _wrong_answers(
         if name in answered and abs(score - answered[name]) > 1e-6:
             yield f"{event}: {name} said {answered[name]}, and {score} was used"
     if used and used <= answered.keys():
-        score = _combined(evidence, {name: answered[name] for name in used}, rung)
+        score = evidence.combined({name: answered[name] for name in used}, rung)
         if abs(score - record["score"]) > 1e-9:
             yield f"{event}: score {record['score']}, expected {score}"
 
 
-def _rung(evidence: Evidence, names: set[str], answered: dict[str, float]) -> str:
+def _rung(
+    evidence: Evidence, names: set[str], answered: dict[str, float], unasked: set[str]
+) -> str:
     rungs, members = evidence.plan.rungs, names & answered.keys()
-    if members == names:
+    if members | unasked == names:
         return "none"
     if "partial" in rungs and len(members) >= evidence.plan.minimum_members:
         return "partial"
     if "reserve" in rungs and answered.keys() - names:
         return "reserve"
     return "cached" if "cached" in rungs else "prior"
-
-
-def _combined(evidence: Evidence, answered: dict[str, float], rung: str) -> float:
-    if evidence.plan.strategy == "median" and rung != "reserve":
-        found = sorted(answered.values())
-        return (found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2
-    weights = dict(zip(evidence.members, weights_of(evidence.plan), strict=True))
-    total = sum(weights[name] for name in answered)
-    return sum(weights[name] * score for name, score in answered.items()) / total
 
 
 def check_fallbacks(evidence: Evidence) -> Iterator[str]:
@@ -247,7 +240,7 @@ def _labels(evidence: Evidence, record: dict[str, Any], missing: set[str]) -> se
     silent = [name for name in missing if not record["missing"][name].startswith("refused")]
     futures = product((None, 0.0, 1.0), repeat=len(silent))
     return {
-        _combined(evidence, known | {n: s for n, s in zip(silent, future, strict=True)
+        evidence.combined(known | {n: s for n, s in zip(silent, future, strict=True)
                                      if s is not None}, record["fallback"]) >= 0.5
         for future in futures
     }  # fmt: skip
@@ -293,6 +286,8 @@ CHECKERS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     check_deadlines,
     check_quorum,
     check_backlog,
+    check_questions,
+    check_escalations,
 )
 
 

@@ -1,5 +1,7 @@
 """A combiner process: what `combiner/service.py` does, around the same core."""
 
+from functools import partial
+
 from combiner.ahead import decode
 from combiner.core import Combiner
 from combiner.window import BadRecord, block_of
@@ -7,8 +9,9 @@ from simulation.inputs import DECODER
 from simulation.journal import Tenure
 from simulation.log import UnstableError
 from simulation.outbox import Outbox, Shipment
-from simulation.process import PREDICTIONS, KilledError, Process, Surroundings
+from simulation.process import ESCALATIONS, PREDICTIONS, KilledError, Process, Surroundings
 from streams.columns import Columns, Place, Position, columns_of
+from streams.escalations import escalation_headers
 from streams.frames import FrameError, PredictionFrame, decode_frame
 from streams.instants import NS_PER_MS
 
@@ -127,6 +130,7 @@ class CombinerProcess(Process):
         self.step("fetched")
         core, around = self.core, self.around
         left = core.advance(self.monotonic_ns(), self.around.clock.wall_ms())
+        self._escalate()
         if self.outbox.failed:
             self._rewind()
         elif left:
@@ -146,6 +150,29 @@ class CombinerProcess(Process):
             self._commit()
         self._balance()
         self.wake_at(now_ns + (PACE_NS if fetched else self._idle_ns()))
+
+    def _escalate(self) -> None:
+        """Put out what heavy models must be asked about; it may be lost, or arrive twice."""
+        around = self.around
+        if not self.core.escalated:
+            return
+        self.step("escalated")
+        for (topic, partition), block in self.core.escalated:
+            tenure = self._tenures[(topic, partition)]
+            for row, offset in enumerate(block.offsets.tolist()):
+                around.counts["escalated"] += 1
+                tenure.asked[offset] = around.clock.now_ns
+                if around.happens("lost"):
+                    around.journal.lost.add((topic, partition, offset))
+                    continue
+                assert block.values is not None
+                headers = escalation_headers((topic, partition), offset, int(block.record_ms[row]))
+                append = partial(
+                    around.log.append,
+                    (ESCALATIONS, partition), block.keys[row], block.values[row], headers,
+                )  # fmt: skip
+                for _ in range(1 + around.happens("duplicated")):
+                    around.agenda.after(around.some_ns(0.1, 2), append)
 
     def _lost(self) -> bool:
         """Somebody else has the partitions, or nobody yet; whether we are in the group again."""
@@ -220,7 +247,8 @@ class CombinerProcess(Process):
         tenure, now_ns = self._tenures[columns.place], self.around.clock.now_ns
         for offset in columns.offsets.tolist():
             tenure.seen[offset] = (now_ns, offset < tenure.backlog_below)
-        self.core.add_events(columns.place, block_of(DECODER, columns), self.monotonic_ns())
+        block = block_of(DECODER, columns, whole=bool(self.around.plan.heavy))
+        self.core.add_events(columns.place, block, self.monotonic_ns())
 
     def _add_frames(self, position: int, behind: int, columns: Columns) -> None:
         partition = columns.place[1]

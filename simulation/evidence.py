@@ -12,11 +12,14 @@ from simulation.inputs import CLASSES, shares
 from simulation.journal import Tenure
 from simulation.log import Entry
 from simulation.process import DEAD_LETTERS, PREDICTIONS, SCORED
-from simulation.world import Run
+from simulation.world import Run, weights_of
 from streams.frames import FrameError, PredictionFrame, decode_frame
+from streams.instants import NS_PER_MS
 from streams.records import Headers
 
 Event = tuple[str, int, int]  # topic, partition, offset
+# A fetch is followed by a rest, and a wake-up is never finer than a millisecond.
+WAKE_SLACK_NS = 4 * NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,15 @@ class Evidence:
         low = -math.inf if member.minimum is None else member.minimum
         high = math.inf if member.maximum is None else member.maximum
         return score if low <= score <= high and math.isfinite(score) else math.nan
+
+    def combined(self, answered: dict[str, float], rung: str) -> float:
+        """What the strategy makes of some answers, or on the rung `reserve` the mean."""
+        if self.plan.strategy == "median" and rung != "reserve":
+            found = sorted(answered.values())
+            return (found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2
+        weights = dict(zip(self.members, weights_of(self.plan), strict=True))
+        total = sum(weights[name] for name in answered)
+        return sum(weights[name] * score for name, score in answered.items()) / total
 
     def tenure(self, outcome: Outcome) -> Tenure:
         """Who decided."""

@@ -4,6 +4,7 @@ Each kind of fault is on in about half of the runs and off in the others: a run 
 at once is so busy with one fault that it never gets to see another.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,14 +18,16 @@ from streams.records import Fallback
 
 # Of so many seeds one has models of three classes.
 SEEDS_PER_CLASSES = 5
+# Of so many, one has a cascade.
+SEEDS_PER_CASCADE = 4
 
 Delivery = Literal["exactly_once", "at_least_once"]
 
 # Fault → how often it happens where it is on, by the record, the call or the step concerned.
 RATES: Mapping[str, float] = {
-    "lost": 0.1,  # a frame that never arrives, though its worker believes so
+    "lost": 0.1,  # a frame that never arrives, though its worker believes so; an escalation
     "delayed": 0.15,  # a frame that is overtaken by later ones
-    "duplicated": 0.2,  # a frame that comes again, with other scores
+    "duplicated": 0.2,  # a frame that comes again, with other scores; an escalation
     "slow": 0.15,  # a call that lasts longer than the deadline
     "refused": 0.1,  # rows for which models raise, or say NaN, or leave their range
     "nonsense": 0.1,  # beside each event: bytes, versions, models, partitions that are wrong
@@ -65,7 +68,8 @@ class Plan:
 
     `rates` holds the faults that are on. Events come in bursts every `burst_ms`, for `lasts_ms`;
     the processes start `starts_ms` after the first, and what came before them is backlog. Without
-    `classes` the models are binary.
+    `classes` the models are binary. `heavy` models are asked where the score of the others lies
+    from `low` to `high`, or where these are further apart than `max_dispersion`.
     """
 
     seed: int
@@ -93,6 +97,10 @@ class Plan:
     rates: Mapping[str, float]
     incidents: tuple[Incident, ...]
     classes: tuple[str, ...] = ()
+    heavy: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
+    max_dispersion: float = math.inf
 
     def rate(self, fault: str) -> float:
         """How often a fault happens here."""
@@ -137,6 +145,8 @@ def plan_of(seed: int) -> Plan:
         rates={fault: rate for fault, rate in RATES.items() if dice.random() < 0.5},
         incidents=_incidents(dice, lasts_ms),
     )
+    if seed % SEEDS_PER_CASCADE == SEEDS_PER_CASCADE - 1:
+        plan = _with_cascade(plan)
     if seed % SEEDS_PER_CLASSES:
         return plan
     # Whether a label is certain can be told of two classes only.
@@ -144,6 +154,24 @@ def plan_of(seed: int) -> Plan:
     columns = len(CLASSES)
     several = tuple(replace(member, columns=columns) for member in plan.members)
     return replace(plan, classes=CLASSES, members=several, quorum=quorum)
+
+
+def _with_cascade(plan: Plan) -> Plan:
+    """The same with the last one or two members heavy, in a worker of their own."""
+    dice = np.random.default_rng([plan.seed, 4])
+    names = [member.name for member in plan.members if not member.reserve]
+    heavy = tuple(names[int(dice.integers(1, len(names))) :])
+    others = tuple(member.name for member in plan.members if member.name not in heavy)
+    middle, width = 0.2 + 0.6 * dice.random(), 0.05 + 0.25 * dice.random()
+    return replace(
+        plan,
+        quorum="all",
+        workers=(others, heavy),
+        heavy=heavy,
+        low=middle - width,
+        high=middle + width,
+        max_dispersion=float(dice.choice([0.1, 0.3, math.inf])),
+    )
 
 
 def _quorum(chance: float) -> Literal["all", "share", "certain"]:

@@ -22,6 +22,7 @@ class Tenure:
         seen: for each event when it was read, and whether it was backlog.
         left: for each event when it was decided, and up to which record `predictions` were read.
         reads: of `predictions`: when, from which offset, up to which.
+        asked: for each event when heavy models were asked about it.
     """
 
     number: int
@@ -32,6 +33,15 @@ class Tenure:
     seen: dict[int, tuple[int, bool]] = field(default_factory=dict)
     left: dict[int, tuple[int, int]] = field(default_factory=dict)
     reads: list[tuple[int, int, int]] = field(default_factory=list)
+    asked: dict[int, int] = field(default_factory=dict)
+
+    def read_until(self, at_ns: int) -> int:
+        """Up to which record `predictions` had been read at an instant."""
+        return max((behind for when_ns, _, behind in self.reads if when_ns <= at_ns), default=0)
+
+    def read_at(self, record: int) -> int:
+        """When a record of `predictions` was read; in the far future if it was not."""
+        return next((at_ns for at_ns, _, behind in self.reads if behind > record), 10**18)
 
     def leave(self, offset: int, at_ns: int) -> None:
         """An event was decided."""
@@ -40,10 +50,11 @@ class Tenure:
 
 @dataclass(slots=True)
 class Journal:
-    """All tenures, and when each process stood still or was down."""
+    """All tenures, when each process stood still or was down, and which escalations were lost."""
 
     tenures: list[Tenure] = field(default_factory=list)
     pauses: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    lost: set[tuple[str, int, int]] = field(default_factory=set)
 
     def open(self, combiner: str, place: Place, backlog_below: int) -> Tenure:
         """A new tenure."""

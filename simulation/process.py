@@ -16,6 +16,7 @@ from simulation.log import Log
 from streams.instants import NS_PER_MS, MonotonicNs
 
 PREDICTIONS, SCORED, DEAD_LETTERS = "predictions", "scored", "dead-letters"
+ESCALATIONS = "escalations"
 # How long the group waits for a member that is away, and how long a supervisor takes.
 SESSION_MS = 400
 RESTART_MS = 60

@@ -8,8 +8,16 @@ from numpy.typing import NDArray
 
 from combiner.intake import Member
 from simulation.inputs import DECODER, predict, shares
-from simulation.process import PREDICTIONS, Dialogue, KilledError, Process, Surroundings
+from simulation.process import (
+    ESCALATIONS,
+    PREDICTIONS,
+    Dialogue,
+    KilledError,
+    Process,
+    Surroundings,
+)
 from streams.columns import Columns, Place, Position, columns_of
+from streams.escalations import Origins
 from streams.frames import PredictionFrame, encode_frame
 from streams.instants import NS_PER_MS
 from workers.batching import BatchLimit, Mailbox, MicroBatch, RecordBatch
@@ -36,6 +44,7 @@ class WorkerProcess(Process):
         super().__init__(around, name)
         self._group = around.groups[name]
         self._hosted = [member for member in around.plan.members if member.name in models]
+        self._topics = (ESCALATIONS,) if models[0] in around.plan.heavy else around.plan.inputs
         self._generation = -1
         self._positions: dict[Place, int] = {}
         self._tracker = CommitTracker()
@@ -61,8 +70,7 @@ class WorkerProcess(Process):
     def assign(self, partitions: list[int], generation: int) -> None:
         """Read from what was committed."""
         self._generation = generation
-        inputs = self.around.plan.inputs
-        places = [(topic, partition) for partition in partitions for topic in inputs]
+        places = [(topic, partition) for partition in partitions for topic in self._topics]
         committed = self.around.log.committed
         self._positions = {place: committed(self._group.name, place).offset for place in places}
         self.wake_at(self.around.clock.now_ns)
@@ -106,14 +114,19 @@ class WorkerProcess(Process):
 
     def _hand_over(self, columns: Columns) -> None:
         decoded = DECODER.decode(columns.values, columns.keys, columns.timestamps_ms, lambda _: "-")
+        (topic, partition), received_ns = columns.place, self.monotonic_ns()
         answers = len(decoded.positions) * len(self._lanes)
         ticket = self._tracker.open(columns.place, int(columns.offsets[-1]) + 1, answers)
-        offsets = columns.offsets[decoded.positions]
-        batch = RecordBatch(*columns.place, offsets, decoded.matrix, self.monotonic_ns(), ticket)
-        for lane in self._lanes:
-            lane.mailbox.put(batch)
-            if not lane.busy:
-                self._drive(lane, self._work(lane))
+        groups = iter([(topic, columns.offsets[decoded.positions], slice(None))])
+        if topic == ESCALATIONS:
+            groups = Origins(columns).groups(decoded.positions)
+        for topic, offsets, rows in groups:
+            matrix = decoded.matrix[rows]
+            batch = RecordBatch(topic, partition, offsets, matrix, received_ns, ticket)
+            for lane in self._lanes:
+                lane.mailbox.put(batch)
+                if not lane.busy:
+                    self._drive(lane, self._work(lane))
 
     def reads(self, place: Place) -> bool:
         """Whether it is an input of ours; what comes in a stream is taken in handfuls."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from cache.latest import Latest
 from combiner.calibration import Calibrator
+from combiner.cascade import CascadeRule, UncertainScore
 from combiner.core import Combiner
 from combiner.decision import Decider, DecisionConfig
 from combiner.encoding import Names, ScoreEncoder
@@ -19,6 +20,7 @@ from combiner.limits import JoinConfig
 from combiner.outcome import BINARY, Outcome
 from combiner.quorum import CertainLabel, Quorum, ShareQuorum
 from combiner.strategies.median import Median
+from combiner.strategies.protocol import Strategy
 from combiner.strategies.weighted_mean import WeightedMean
 from simulation.clock import Agenda, VirtualClock
 from simulation.combining import CombinerProcess
@@ -92,19 +94,21 @@ def build_combiner(around: Surroundings, now_ns: int) -> Combiner:
         quorum = ShareQuorum(weights, plan.quorum_share, ~reserves, plan.minimum_members)
     elif plan.quorum == "certain":
         quorum = CertainLabel(strategy, calibrator, ~reserves, 0.0, 1.0, plan.minimum_members)
+    ladder = Ladder(reserves, plan.rungs, plan.minimum_members)
     decider = Decider(
-        DecisionConfig(weights, prior, 0.5, CACHED_MAX_AGE_MS, explain=True, outcome=outcome),
-        Ladder(reserves, plan.rungs, plan.minimum_members),
-        calibrator,
-        strategy,
-        recall,
-    )
+        DecisionConfig(
+            weights, prior, 0.5, CACHED_MAX_AGE_MS, explain=True, outcome=outcome,
+            cascade=bool(plan.heavy),
+        ),
+        ladder, calibrator, strategy, recall,
+    )  # fmt: skip
     return Combiner(
         plan.members,
         JoinConfig(
             len(names), plan.deadline_ms * NS_PER_MS, plan.stall_ms * NS_PER_MS,
             plan.limit_ms * NS_PER_MS, plan.order == "partition", plan.ahead_bytes, quorum,
             columns=outcome.columns,
+            cascade=_cascade_of(plan, ladder, calibrator, strategy) if plan.heavy else None,
         ),
         HealthConfig(1000 * NS_PER_MS, 0.3, 0.6, 5, 3),
         decider,
@@ -112,6 +116,14 @@ def build_combiner(around: Surroundings, now_ns: int) -> Combiner:
         ENSEMBLE,
         now_ns,
     )  # fmt: skip
+
+
+def _cascade_of(
+    plan: Plan, ladder: Ladder, calibrator: Calibrator, strategy: Strategy
+) -> UncertainScore:
+    heavy = np.array([member.name in plan.heavy for member in plan.members])
+    rule = CascadeRule(plan.low, plan.high, plan.max_dispersion)
+    return UncertainScore(rule, heavy, ladder, calibrator, strategy)
 
 
 class World:

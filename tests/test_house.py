@@ -40,11 +40,11 @@ MODULES: dict[str, tuple[str, str]] = {
     "streams": (
         (
             "errors beginnings outages instants features shapes events frames records headers "
-            "columns signals breaker"
+            "columns signals breaker escalations"
         ),
         (
-            "settings client consumers clock interpreter guard metrics placement source sink reader "
-            "admin app mapping "
+            "kinds cascades settings client consumers clock interpreter guard metrics placement "
+            "source sink reader admin app mapping "
             "embedded/*"
         ),
     ),
@@ -62,10 +62,13 @@ MODULES: dict[str, tuple[str, str]] = {
             "outcome decision encoding health fallback "
             "calibration calibrators/* selections subsets recalibration facts refinement "
             "conformal confidence explanation latency telling corrections "
-            "hindsight limits output cascade identity "
+            "hindsight limits output cascade identity escalating "
             "selection/* strategies/*"
         ),
-        "service outbox memory health_report assembly refining catalogue process",
+        (
+            "service outbox escalations memory health_report observing assembly refining catalogue "
+            "process"
+        ),
     ),
     "cache": (
         "keys protocol latest",
@@ -75,7 +78,7 @@ MODULES: dict[str, tuple[str, str]] = {
     "simulation": (
         (
             "clock log group journal faults inputs process outbox combining working world "
-            "evidence checkers schedules oracle"
+            "evidence questions checkers schedules oracle"
         ),
         "",
     ),

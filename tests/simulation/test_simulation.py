@@ -13,12 +13,13 @@ from combiner import window
 from combiner.ahead import MOST_BYTES, Runs
 from combiner.answers import Answers
 from combiner.core import Combiner
+from combiner.escalating import EscalatingJoin
 from combiner.fallback import RUNGS
 from combiner.join import DeadlineJoin, Ints
 from combiner.limits import JoinConfig
-from combiner.output import Output
+from combiner.output import Output, Place
 from combiner.settled import ANSWERED, WAITING
-from simulation import outbox
+from simulation import combining, outbox
 from simulation.checkers import rungs_of, violations
 from simulation.faults import INCIDENTS, RATES, Incident, Plan, plan_of
 from simulation.inputs import BAD
@@ -26,7 +27,9 @@ from simulation.outbox import Outbox, Shipment
 from simulation.process import SESSION_MS, Dialogue, Surroundings
 from simulation.world import Build, World, build_combiner, run_seed
 from streams.columns import Position
+from streams.escalations import escalation_headers
 from streams.instants import WallMs
+from streams.records import Header
 
 SEEDS = 500
 # A broken variant must be found within so many.
@@ -34,7 +37,7 @@ SEEDS_TO_FIND = 150
 
 STEPS = {
     "combiner": (
-        "fetched", "shipped", "among records", "produced", "sent offsets", "committed",
+        "fetched", "escalated", "shipped", "among records", "produced", "sent offsets", "committed",
         "acknowledged",
     ),
     "worker": ("fetched", "scored", "produced", "committed"),
@@ -42,7 +45,7 @@ STEPS = {
 HAPPENINGS = (
     "events", "rebalances", "expelled", "partitions lost", "rewinds", "back-pressure",
     "positions inside a transaction", "cache asked while dead", "commits with offsets ahead",
-    "went on with offsets ahead",
+    "went on with offsets ahead", "escalated",
 )  # fmt: skip
 
 
@@ -149,6 +152,45 @@ class AnyAnswerIsAQuorum(DeadlineJoin):
     def _look_at_quorum(self) -> None:
         if self.config.quorum is not None:
             self._rows.met[:] |= (self._rows.states == ANSWERED).any(axis=0)
+
+
+class NeverAsks(EscalatingJoin):
+    """Takes everybody for certain."""
+
+    def _ask_rule(self, now_ns: int) -> None:
+        pass
+
+
+class AsksAboutAll(EscalatingJoin):
+    """Takes nobody for certain."""
+
+    def _ask_rule(self, now_ns: int) -> None:
+        escalates = self._cascade.escalates
+        self._cascade.escalates = lambda scores, states: escalates(scores, states) | True
+        super()._ask_rule(now_ns)
+        self._cascade.escalates = escalates
+
+
+class WaitsForNothing(EscalatingJoin):
+    """Waits for models that were not asked."""
+
+    def _open(self, new: slice, scoreable: NDArray[np.bool_]) -> None:
+        super()._open(new, scoreable)
+        self._rows.remaining[new] += scoreable * np.count_nonzero(self._expected[self._heavy])
+
+    def _ask_rule(self, now_ns: int) -> None:
+        self._rows.remaining[:] -= np.count_nonzero(self._expected[self._heavy])
+        super()._ask_rule(now_ns)
+        self._rows.remaining[:] += np.count_nonzero(self._expected[self._heavy])
+
+
+class KeepsQuestions(Combiner):
+    """Asks, and tells nobody."""
+
+    def advance(self, now_ns: int, now_ms: WallMs) -> list[Output]:
+        outputs = super().advance(now_ns, now_ms)
+        self.escalated = []
+        return outputs
 
 
 class LastFirst(Combiner):
@@ -286,9 +328,30 @@ def test_a_broken_join_is_caught(
     assert judge in first_caught()
 
 
+@pytest.mark.parametrize("broken", [NeverAsks, AsksAboutAll, WaitsForNothing])
+def test_a_broken_cascade_is_caught(
+    broken: type[EscalatingJoin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "EscalatingJoin", broken)
+    assert "questions" in first_caught()
+
+
+def test_an_escalation_of_another_event_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(place: Place, offset: int, time_ms: int) -> list[Header]:
+        return escalation_headers(place, offset + 1, time_ms)
+
+    monkeypatch.setattr(combining, "escalation_headers", wrong)
+    assert "escalations" in first_caught()
+
+
 @pytest.mark.parametrize(
     ("broken", "judge"),
-    [(LastFirst, "order"), (ScoresForBadEvents, "once"), (OffsetsAlone, "once")],
+    [
+        (LastFirst, "order"),
+        (ScoresForBadEvents, "once"),
+        (OffsetsAlone, "once"),
+        (KeepsQuestions, "questions"),
+    ],
 )
 def test_a_broken_combiner_is_caught(broken: type[Combiner], judge: str) -> None:
     def build(around: Surroundings, now_ns: int) -> Combiner:
