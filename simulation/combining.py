@@ -1,5 +1,6 @@
 """A combiner process: what `combiner/service.py` does, around the same core."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from combiner.ahead import decode
@@ -14,6 +15,7 @@ from streams.columns import Columns, Place, Position, columns_of
 from streams.escalations import escalation_headers
 from streams.frames import FrameError, PredictionFrame, decode_frame
 from streams.instants import NS_PER_MS
+from streams.records import Header
 
 _IDLE_NS = 50 * NS_PER_MS
 PACE_NS = 2 * NS_PER_MS
@@ -167,12 +169,16 @@ class CombinerProcess(Process):
                     continue
                 assert block.values is not None
                 headers = escalation_headers((topic, partition), offset, int(block.record_ms[row]))
-                append = partial(
-                    around.log.append,
-                    (ESCALATIONS, partition), block.keys[row], block.values[row], headers,
-                )  # fmt: skip
+                put_out = partial(
+                    self._put_out, partition, block.keys[row], block.values[row], headers
+                )
                 for _ in range(1 + around.happens("duplicated")):
-                    around.agenda.after(around.some_ns(0.1, 2), append)
+                    around.agenda.after(around.some_ns(0.1, 2), put_out)
+
+    def _put_out(
+        self, partition: int, key: bytes | None, value: bytes | None, headers: Sequence[Header]
+    ) -> None:
+        self.around.log.append((ESCALATIONS, partition), key, value, headers)
 
     def _lost(self) -> bool:
         """Somebody else has the partitions, or nobody yet; whether we are in the group again."""

@@ -115,6 +115,6 @@ def check_escalations(evidence: Evidence) -> Iterator[str]:
         if int(headers["__ensemble.timestamp"]) != event.record_ms:
             yield f"{event.place} {event.number}: the escalation has another time"
     for tenure in evidence.run.journal.tenures:
-        for offset in tenure.asked:
-            if (event_ := (*tenure.place, offset)) not in told | evidence.run.journal.lost:
-                yield f"{event_}: asked about, and not put out"
+        asked = {(*tenure.place, number) for number in tenure.asked}
+        for silent in sorted(asked - told - evidence.run.journal.lost):
+            yield f"{silent}: asked about, and not put out"

@@ -117,9 +117,9 @@ class WorkerProcess(Process):
         (topic, partition), received_ns = columns.place, self.monotonic_ns()
         answers = len(decoded.positions) * len(self._lanes)
         ticket = self._tracker.open(columns.place, int(columns.offsets[-1]) + 1, answers)
-        groups = iter([(topic, columns.offsets[decoded.positions], slice(None))])
+        groups = [(topic, columns.offsets[decoded.positions], np.arange(len(decoded.positions)))]
         if topic == ESCALATIONS:
-            groups = Origins(columns).groups(decoded.positions)
+            groups = list(Origins(columns).groups(decoded.positions))
         for topic, offsets, rows in groups:
             matrix = decoded.matrix[rows]
             batch = RecordBatch(topic, partition, offsets, matrix, received_ns, ticket)

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from cache.latest import Latest
+from combiner.ahead import decode
 from combiner.calibration import Calibrator
 from combiner.cascade import CascadeRule, UncertainScore
 from combiner.core import Combiner
@@ -32,6 +33,7 @@ from simulation.log import Entry, Log, UnstableError
 from simulation.outbox import ENSEMBLE
 from simulation.process import PREDICTIONS, Surroundings
 from simulation.working import WorkerProcess
+from streams.columns import Place
 from streams.instants import NS_PER_MS
 
 WALL_START_MS = 1_700_000_000_000
@@ -257,14 +259,21 @@ class World:
         if any(combiner.outbox.unpublished for combiner in self._combiners.values()):
             return False
         events = [record for topic in plan.inputs for record in log.committed_records(topic)]
-        last = {record.place: record.number for record in events}
+        numbers: dict[Place, list[int]] = {}
+        for record in events:
+            numbers.setdefault(record.place, []).append(record.number)
         group = self.around.groups["combiner"].name
         try:
-            return all(
-                log.committed(group, place).offset > number for place, number in last.items()
-            )
+            found = {place: log.committed(group, place) for place in numbers}
         except UnstableError:
             return False
+        # What stands beside an offset is done; with nothing left to do nobody commits it again.
+        return all(
+            decode(*found[place])
+            .contain(np.array([n for n in each if n >= found[place].offset]))
+            .all()
+            for place, each in numbers.items()
+        )
 
 
 def run_seed(seed: int) -> Run:
