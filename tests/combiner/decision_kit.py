@@ -1,4 +1,4 @@
-"""Settled rows and blocks written down as words: A answered, R refused, a dot is waiting."""
+"""Settled rows and blocks as words: A answered, R refused, a dot is waiting, a dash not asked."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from cache.latest import LatestScore
 from combiner.calibration import Calibrator
 from combiner.decision import Decider, DecisionConfig
 from combiner.fallback import Ladder
-from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
+from combiner.settled import ANSWERED, NOT_ASKED, REFUSED, WAITING, Settled
 from combiner.strategies.protocol import Strategy
 from combiner.strategies.weighted_mean import WeightedMean
 from combiner.window import BadRecord, EventBlock
@@ -19,7 +19,7 @@ from streams.records import Fallback
 
 NOW_MS = WallMs(1_700_000_000_000)
 FIRST_OFFSET = 40
-STATES = {"A": ANSWERED, "R": REFUSED, ".": WAITING}
+STATES = {"A": ANSWERED, "R": REFUSED, ".": WAITING, "-": NOT_ASKED}
 
 
 def settled(
@@ -103,11 +103,12 @@ def decider(
     prior: float = 0.1,
     threshold: float = 0.5,
     explain: bool = False,
+    cascade: bool = False,
 ) -> Decider:
     """Models are called `a`, `b`, `c` …"""
     given = np.array(weights, dtype=np.float64)
     return Decider(
-        DecisionConfig(given, (prior,), threshold, 60_000, explain),
+        DecisionConfig(given, (prior,), threshold, 60_000, explain, cascade=cascade),
         Ladder(
             np.array(reserves if reserves is not None else [False] * len(weights)),
             frozenset(rungs),

@@ -5,13 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from combiner.assembly import quorum_of
+from combiner.assembly import cascade_of, quorum_of
 from combiner.calibration import Calibrator
+from combiner.cascade import Cascade
+from combiner.fallback import Ladder
 from combiner.intake import Member
 from combiner.quorum import CertainLabel, Quorum, ShareQuorum
+from combiner.refinement import NO_REFINEMENT
 from combiner.settled import ANSWERED, WAITING
 from combiner.strategies.protocol import Strategy
 from combiner.strategies.weighted_mean import WeightedMean
+from registry.manifest import Task
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 
@@ -87,3 +91,30 @@ def test_a_strategy_of_which_certainty_cannot_be_told_is_refused() -> None:
 def test_a_quorum_needs_the_rung_partial(kind: str) -> None:
     with pytest.raises(ConfigurationError, match="without the rung `partial`"):
         quorum(quorum=kind, fallback={"ladder": ["cached", "prior"]})
+
+
+def cascade(task: Task = "binary", **table: Any) -> Cascade | None:
+    models = [{"name": name, "external": True} for name in "abc"]
+    settings = Settings.model_validate({"models": models, "cascade": table})
+    ladder = Ladder(np.zeros(3, np.bool_), frozenset(), 1)
+    strategy = WeightedMean(np.ones(3))
+    return cascade_of(settings, ladder, Calibrator([], {}), strategy, NO_REFINEMENT, task)
+
+
+def test_all_are_asked_about_everything_unless_said_otherwise() -> None:
+    assert cascade() is None
+    assert cascade("regression") is None
+
+
+def test_a_cascade_as_it_is_configured() -> None:
+    made = cascade(heavy=["b"], low=0.4, high=0.6, max_dispersion=0.1)
+    assert made is not None
+    assert made.heavy.tolist() == [False, True, False]
+    scores = np.array([[0.5, 0.0, 0.5], [0.9, 0.5, 0.9], [0.5, 0.0, 1.0]])[:, :, None]
+    found = made.escalates(scores, np.full((3, 3), ANSWERED, dtype=np.uint8))
+    assert found.tolist() == [True, False, True]
+
+
+def test_a_cascade_of_amounts_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"cascade\.heavy: of an amount"):
+        cascade("regression", heavy=["b"])

@@ -41,10 +41,11 @@ def encoded(
     memory: Memory | None = None,
     now_ms: WallMs = NOW_MS,
     reserves: Sequence[bool] = (False, False),
+    cascade: bool = False,
 ) -> list[bytes]:
-    decisions = decider(weights, explain=explain, memory=memory, reserves=reserves).decide(
-        rows, events.entities, now_ms
-    )
+    decisions = decider(
+        weights, explain=explain, memory=memory, reserves=reserves, cascade=cascade
+    ).decide(rows, events.entities, now_ms)
     names = Names("fraud@0123456789ab", ["a", "b"])
     encoder = ScoreEncoder(names, np.array(reserves), explain=explain)
     sources = [f"events/3/{offset}" for offset in events.offsets.tolist()]
@@ -82,6 +83,20 @@ def test_an_explained_score_has_three_fields_more() -> None:
     }  # fmt: skip
     assert record["predictions"] == {"b": 0.6}
     assert record["contributions"] == {"b": 0.6}
+
+
+def test_who_was_not_asked_is_said_and_is_nothing_that_is_missing() -> None:
+    rows = settled(("A-", (0.25, 0)), ("A.", (0.25, 0)), ("R-", (0, 0)), ("AA", (0.25, 0.75)))
+    found = records(rows, block(4), cascade=True, explain=True)
+    assert [record.get("not_asked") for record in found] == [["b"], None, ["b"], None]
+    assert [record["fallback"] for record in found] == ["none", "partial", "prior", "none"]
+    assert [record["missing"] for record in found] == [
+        {}, {"b": "late"}, {"a": "refused: no reason given"}, {}
+    ]  # fmt: skip
+    # Of the weight that was asked: all of it, a quarter, none, and what agrees.
+    assert [record["confidence"] for record in found] == [1.0, 0.25, 0.0, 0.75]
+    assert found[0]["contributions"] == {"a": 0.25}
+    assert found[0]["explanation"]["consensus"]
 
 
 def test_a_cached_score_has_its_age() -> None:

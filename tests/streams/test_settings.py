@@ -89,6 +89,64 @@ def test_fields_that_contradict_each_other(tables: dict[str, Any], complaint: st
     assert complaint in refusal(**tables)
 
 
+HEAVY: dict[str, Any] = {
+    "models": [{"name": name, "external": True} for name in "abr"],
+    "workers": [],
+    "cascade": {"heavy": ["b"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("tables", "complaint"),
+    [
+        ({"cascade": {"heavy": ["x"]}}, "cascade.heavy: no model `x`; expected some of a, b, r"),
+        ({"cascade": {"heavy": ["a", "b", "r"]}}, "cascade.heavy: all members are heavy"),
+        ({"cascade": {"low": 0.3}}, "no `heavy` models"),
+        ({"cascade": {"heavy": ["b"], "low": 0.8}}, "low 0.8 is above high 0.75"),
+        ({"topics": {"inputs": ["escalations"]}}, "topic `escalations` has two roles"),
+        ({"combiner": {"quorum": "certain"}}, 'combiner.quorum: "certain" together with'),
+        ({"selection": {"method": "knora_union"}}, 'selection.method: "knora_union" together'),
+        ({"combiner": {"strategy": "stacking_with_features"}}, "combiner.strategy: `stacking_with"),
+        ({"certainty": {"promise": True}}, "certainty.promise: true together with a cascade"),
+        (
+            {"models": [{"name": "a", "external": True},
+                        {"name": "b", "external": True, "reserve": True}]},
+            "cascade.heavy: `b` is a reserve",
+        ),
+        (
+            {"models": [{"name": "a"}, {"name": "b"}],
+             "workers": [{"name": "w", "models": ["a", "b"]}]},
+            "workers.w.models: `b` is heavy in the cascade and `a` is not",
+        ),
+    ],
+)  # fmt: skip
+def test_a_cascade_that_does_not_fit(tables: dict[str, Any], complaint: str) -> None:
+    assert complaint in refusal(**{**HEAVY, **tables})
+
+
+def test_heavy_models_read_what_is_escalated() -> None:
+    found = settings(
+        models=[{"name": "a"}, {"name": "b"}],
+        workers=[{"name": "v", "models": ["a"]}, {"name": "w", "models": ["b"]}],
+        cascade={"heavy": ["b"]},
+    )
+    topics = found.topics
+    reads = [
+        found.cascade.read_by(worker.models, topics.inputs, topics.escalations)
+        for worker in found.workers
+    ]
+    assert reads == [("events",), ("escalations",)]
+
+
+def test_without_a_cascade_a_topic_may_be_called_escalations() -> None:
+    assert not settings(topics={"inputs": ["escalations"]}).cascade.on
+
+
+def test_a_configuration_that_was_written_out_is_accepted_again() -> None:
+    for found in (settings(), settings(**HEAVY)):
+        assert Settings.model_validate_json(found.model_dump_json()).cascade == found.cascade
+
+
 def test_an_external_model_needs_no_worker() -> None:
     found = settings(models=[*SMALLEST["models"], {"name": "b", "external": True}])
     assert [model.name for model in found.models] == ["a", "b"]
