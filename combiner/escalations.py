@@ -78,9 +78,11 @@ class Escalations:
                     partition=place[1],
                     headers=list(escalation_headers(place, offset, time_ms)),
                 )
-            except (BufferError, KafkaException) as error:
-                self._lost(len(block) - row, str(error))
+            except BufferError:
+                self._lost(len(block) - row, "the queue is full")
                 return
+            except KafkaException as error:
+                self._lost(1, error.args[0].str())
 
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
