@@ -10,6 +10,8 @@ MEMBERS = 3
 # Nanoseconds; small, so that a few ticks reach every limit.
 DEADLINE_NS, STALL_NS, LIMIT_NS = 10, 6, 40
 WEIGHTS = (1.0, 2.0, 3.0)
+# Where one of the others says this, or none says anything, a cascade's heavy models are asked.
+UNCERTAIN = 0.25
 
 
 class BrokenPromiseError(AssertionError):
@@ -22,7 +24,8 @@ class Event:
 
     `first` holds each model's first answer with its record; a score that is NaN is a refusal.
     `told` are all records about it, with their models.
-    `seen_ns`, `backlog` and `gone` are of the present life; `committed` stays.
+    `seen_ns`, `backlog`, `gone`, `judged` (the cascade's rule was asked) and `asked` (the heavy
+    models were) are of the present life; `committed` stays.
     """
 
     offset: int
@@ -32,6 +35,8 @@ class Event:
     seen_ns: int = -1
     backlog: bool = False
     gone: bool = False
+    judged: bool = False
+    asked: bool = False
     committed: bool = False
 
 
@@ -43,13 +48,24 @@ class Oracle:
         in_order: whether they leave in that order.
         roomy: whether the list of what left ahead is never too long.
         share: of the weight that is a quorum; 0 for none.
+        heavy: members that are asked where the others are uncertain.
     """
 
-    def __init__(self, events: list[Event], *, in_order: bool, roomy: bool, share: float) -> None:
+    def __init__(
+        self,
+        events: list[Event],
+        *,
+        in_order: bool,
+        roomy: bool,
+        share: float,
+        heavy: tuple[int, ...],
+    ) -> None:
         self.events = events
         self.read = 0  # records of the answers' log that were read in this life
         self.now_ns = 0
         self._in_order, self._roomy = in_order, roomy
+        self.heavy = heavy
+        self.escalated: list[int] = []
         self._enough = share * sum(WEIGHTS)
         self._held = False
         self._last_committed = -1
@@ -81,6 +97,7 @@ class Oracle:
         for event in events:
             event.seen_ns, event.backlog = self.now_ns, event.offset < backlog_below
             event.gone = event.committed
+            event.judged = event.asked = False
             for record, member in event.told:
                 # An answer that was held until now counts as heard now.
                 if self._began <= record < self.read:
@@ -108,7 +125,7 @@ class Oracle:
         for member in range(MEMBERS):
             score = self.answer(event, member)
             if score is None:
-                if self.expected[member]:
+                if self.expected[member] and (event.asked or member not in self.heavy):
                     waiting.append(member)
             elif score == score:  # noqa: PLR0124 -- NaN refuses
                 weight += WEIGHTS[member]
@@ -118,6 +135,28 @@ class Oracle:
             return event.seen_ns + DEADLINE_NS
         heard_ns = max(self.progress_ns[member] for member in waiting)
         return min(event.seen_ns + LIMIT_NS, max(heard_ns, event.seen_ns) + STALL_NS)
+
+    def ask(self) -> None:
+        """Ask the rule about every event that waits for nobody and has time left."""
+        self.escalated = []
+        idle = [
+            member
+            for member in self.heavy
+            if not any(e.asked and self.answer(e, member) is None for e in self._pending)
+        ]
+        for event in self._pending if self.heavy else ():
+            due_ns = event.seen_ns + (LIMIT_NS if event.backlog else DEADLINE_NS)
+            if event.judged or not event.good or due_ns <= self.now_ns or self.leaves_at(event):
+                continue
+            event.judged = True
+            said = [self.answer(event, m) for m in range(MEMBERS) if m not in self.heavy]
+            answered = [score for score in said if score is not None and score == score]  # noqa: PLR0124 -- NaN refuses
+            silent = any(self.answer(event, member) is None for member in self.heavy)
+            if silent and (UNCERTAIN in answered or not answered):
+                event.asked = True
+                self.escalated.append(event.offset)
+        for member in idle if self.escalated else ():
+            self.progress_ns[member] = max(self.progress_ns[member], self.now_ns)
 
     def left(self, offsets: list[int]) -> list[Event]:
         """Judge which events left at this instant; those events."""

@@ -17,13 +17,14 @@ from combiner.ahead import MOST_BYTES, decode, encode
 from combiner.answers import Cells
 from combiner.join import JoinConfig
 from combiner.quorum import ShareQuorum
-from combiner.settled import ANSWERED, REFUSED, Settled
+from combiner.settled import ANSWERED, NOT_ASKED, REFUSED, Settled
 from combiner.window import BadRecord, EventBlock, PartitionWindow
 from simulation.oracle import (
     DEADLINE_NS,
     LIMIT_NS,
     MEMBERS,
     STALL_NS,
+    UNCERTAIN,
     WEIGHTS,
     BrokenPromiseError,
     Event,
@@ -39,17 +40,35 @@ _TICKS = (0, 1, 3, STALL_NS, DEADLINE_NS - 1, DEADLINE_NS, LIMIT_NS)
 _SCORES = (0.25, 0.5, 0.75, math.nan)
 _ROOMS = (11, 16, MOST_BYTES, MOST_BYTES)  # for one run of offsets, for three, for all
 _SHARES = (0.0, 0.0, 0.5, 0.8)
+_HEAVY: tuple[tuple[int, ...], ...] = ((), (), (2,), (0, 1))
 _BAD = BadRecord(None, b"?", (), BadEvent(0, "NotJson", "it is not"))
 _EVERYBODY = np.ones(MEMBERS, dtype=np.bool_)
 _QUORUMS = {
     share: ShareQuorum(np.array(WEIGHTS), share, _EVERYBODY, 1) for share in _SHARES if share
 }
+
+
+class _Rule:
+    """Asks as `simulation.oracle` says."""
+
+    def __init__(self, heavy: tuple[int, ...]) -> None:
+        self.heavy = np.isin(np.arange(MEMBERS), heavy)
+
+    def escalates(
+        self, scores: NDArray[np.float64], states: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
+        answered = (states == ANSWERED) & ~self.heavy
+        unsure: NDArray[np.bool_] = (answered & (scores[:, :, 0] == UNCERTAIN)).any(axis=1)
+        return unsure | ~answered.any(axis=1)
+
+
 _CONFIGS = {
-    (in_order, room, share): JoinConfig(
+    (in_order, room, share, heavy): JoinConfig(
         MEMBERS, DEADLINE_NS, STALL_NS, LIMIT_NS, in_order, room, _QUORUMS.get(share),
-        remembered=4, initial_rows=8,
+        remembered=4, initial_rows=8, cascade=_Rule(heavy) if heavy else None,
     )
     for in_order in (True, False) for room in _ROOMS for share in _SHARES
+    for heavy in _HEAVY if not (share and heavy)
 }  # fmt: skip
 
 
@@ -74,7 +93,8 @@ class Schedule:
         self._in_order = below(2) == 0
         self._room = _ROOMS[below(len(_ROOMS))]
         share = _SHARES[below(len(_SHARES))]
-        self._config = _CONFIGS[(self._in_order, self._room, share)]
+        heavy = () if share else _HEAVY[below(len(_HEAVY))]
+        self._config = _CONFIGS[(self._in_order, self._room, share, heavy)]
         events, offset = [], below(3)
         for _ in range(3 + below(6)):
             events.append(Event(offset, below(5) > 0))
@@ -82,7 +102,11 @@ class Schedule:
         self._events = events
         self._end = offset
         self._oracle = Oracle(
-            events, in_order=self._in_order, roomy=self._room == MOST_BYTES, share=share
+            events,
+            in_order=self._in_order,
+            roomy=self._room == MOST_BYTES,
+            share=share,
+            heavy=heavy,
         )
         self._records: list[tuple[int, Cells]] = []
         self._position, self._needed = (0, ""), 0
@@ -215,7 +239,12 @@ class Schedule:
 
     def _settle(self) -> None:
         """Let go what goes, and have it judged."""
+        self._oracle.ask()
         parts = self._window.settle(self._oracle.now_ns)
+        escalated = [o for block in self._window.escalated for o in block.offsets.tolist()]
+        if escalated != self._oracle.escalated:
+            raise BrokenPromiseError(f"asked about {escalated}, and not {self._oracle.escalated}")
+        self.counts["events escalated"] += len(escalated)
         if parts:
             offsets = [offset for part, _ in parts for offset in part.offsets.tolist()]
             events = self._oracle.left(offsets)
@@ -243,6 +272,9 @@ class Schedule:
                 if (found if not refused else None) != (said if state == ANSWERED else None):
                     raise BrokenPromiseError(f"{event.offset} left with {said} for {found}")
                 if refused != (state == REFUSED):
+                    raise BrokenPromiseError(f"{event.offset} left with states {states}")
+                unasked = found is None and member in self._oracle.heavy and not event.asked
+                if unasked != (state == NOT_ASKED):
                     raise BrokenPromiseError(f"{event.offset} left with states {states}")
 
 

@@ -11,8 +11,9 @@ from cli.main import app
 from combiner import window
 from combiner.ahead import MOST_BYTES, NONE, Runs
 from combiner.answers import Answers, Cells, EarlyAnswers
+from combiner.escalating import EscalatingJoin
 from combiner.join import DeadlineJoin, Ints, JoinConfig
-from combiner.settled import ANSWERED
+from combiner.settled import ANSWERED, NOT_ASKED
 from simulation import schedules
 from simulation.schedules import Schedule, explore, run_schedule
 
@@ -39,7 +40,7 @@ def test_everything_is_exercised() -> None:
     counts, _ = explored()
     wanted = {
         "crashes", "crashes with offsets ahead", "commits", "events left", "late answers",
-        "early answers", "repeated answers",
+        "early answers", "repeated answers", "events escalated",
     }  # fmt: skip
     assert all(counts.get(name, 0) > 50 for name in wanted), counts
 
@@ -165,6 +166,45 @@ def test_a_broken_join_is_found(
     assert found is not None
     with pytest.raises(AssertionError):
         run_schedule(found[0])
+
+
+class NeverAsks(EscalatingJoin):
+    def _ask_rule(self, now_ns: int) -> None:
+        pass
+
+
+class OnlyWhatWasAskedCounts(EscalatingJoin):
+    """Throws away answers that nobody asked for."""
+
+    def _fill(self, member: int, which: slice | Ints, cells: Cells, now_ns: int, answers: Answers):
+        wanted = np.flatnonzero(self._rows.states[member, which] != NOT_ASKED)
+        if len(wanted):
+            rows = np.arange(which.start, which.stop) if isinstance(which, slice) else which
+            super()._fill(member, rows[wanted], cells.take(wanted), now_ns, answers)
+
+
+class AskedTooLateForBacklog(EscalatingJoin):
+    """Holds it against models that they stood still while they were asked nothing."""
+
+    def _await(self, which: Ints, now_ns: int) -> None:
+        progress_ns = self._progress_ns.copy()
+        super()._await(which, now_ns)
+        self._progress_ns = progress_ns
+
+
+class AsksWhenTimeIsUp(EscalatingJoin):
+    def _ask_rule(self, now_ns: int) -> None:
+        super()._ask_rule(-1)
+
+
+@pytest.mark.parametrize(
+    "broken", [NeverAsks, OnlyWhatWasAskedCounts, AskedTooLateForBacklog, AsksWhenTimeIsUp]
+)
+def test_a_broken_cascade_is_found(
+    broken: type[EscalatingJoin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "EscalatingJoin", broken)
+    assert explore(0, SCHEDULES_TO_FIND)[1] is not None
 
 
 class OutcomesAlone(Schedule):
