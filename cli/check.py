@@ -139,7 +139,8 @@ def _strategy(settings: "Settings", bundle: "LoadedBundle") -> str:
 
     knowledge = knowledge_of(bundle, settings)
     combiner_of(settings, bundle.manifest, settings.ensemble.name, lambda _: [], 0, knowledge)
-    return settings.combiner.strategy
+    heavy = ", ".join(settings.cascade.heavy)
+    return settings.combiner.strategy + (f", a cascade with {heavy} heavy" if heavy else "")
 
 
 def _kafka(settings: "Settings") -> Iterator[Finding]:

@@ -47,8 +47,8 @@ class Escalations:
         self._complained_ns: int | None = None
         tuning = settings.combiner
         properties: dict[str, Any] = {
-            # Nobody waits longer for an answer.
-            "message.timeout.ms": max(tuning.catch_up_limit_ms, tuning.deadline_ms),
+            # Nobody waits longer for an answer; the client wants some time for batches.
+            "message.timeout.ms": max(tuning.catch_up_limit_ms, tuning.deadline_ms, 1000),
             **producer_config(settings.kafka),
             "on_delivery": self._delivered,
             "delivery.report.only.error": True,

@@ -59,7 +59,8 @@ class _Rule:
     ) -> NDArray[np.bool_]:
         answered = (states == ANSWERED) & ~self.heavy
         unsure: NDArray[np.bool_] = (answered & (scores[:, :, 0] == UNCERTAIN)).any(axis=1)
-        return unsure | ~answered.any(axis=1)
+        unsure |= ~answered.any(axis=1)
+        return unsure
 
 
 _CONFIGS = {
