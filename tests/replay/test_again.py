@@ -90,9 +90,9 @@ def test_as_recorded_those_are_asked_that_were_whatever_the_rule_says() -> None:
         recorded.add(offset, record)
     assert recorded.present().tolist() == [[True, True], *[[True, False]] * 3]
     found = told([cheap, heavy], events, recorded)
-    for now, before in zip(found, then, strict=True):
-        assert list(now.models) == list(before.models)
-        assert list(now.not_asked) == list(before.not_asked)
-        assert now.missing == before.missing
-        assert now.fallback == before.fallback
-        assert now.latency_ms == before.latency_ms
+    for new, before in zip(found, then, strict=True):
+        assert list(new.models) == list(before.models)
+        assert list(new.not_asked) == list(before.not_asked)
+        assert new.missing == before.missing
+        assert new.fallback == before.fallback
+        assert new.latency_ms == before.latency_ms
