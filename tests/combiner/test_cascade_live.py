@@ -1,8 +1,16 @@
 """A cascade with real processes: the heavy worker hears of uncertain events alone, and may die."""
 
+from pathlib import Path
+from threading import Event
+
 from chaos.plan import PARTITIONS, Plan
 from chaos.reader import read_all, wait_for
 from chaos.stage import Stage
+from registry.bundle import LoadedBundle, load_manifest
+from replay.bounds import Bound
+from replay.explaining import explained
+from replay.output import ScoreOutput
+from replay.run import Replay, Result, Wanted
 
 CHEAP, HEAVY = "mild", "steep"
 # `mild` says 0.2 + 0.5 x, and the tenths from 0 to 0.9 come in turn as x: three are uncertain.
@@ -33,6 +41,17 @@ def await_answers(stage: Stage) -> None:
     )
 
 
+def bundle_of(stage: Stage) -> LoadedBundle:
+    return load_manifest(Path(stage.settings.ensemble.bundle))
+
+
+def again(stage: Stage, **how: bool) -> Result:
+    """All events decided again."""
+    settings = stage.settings
+    wanted, output = Wanted(Bound(), Bound(at_end=True), **how), ScoreOutput(settings, None, None)
+    return Replay(settings, bundle_of(stage), wanted, output, lambda *_: None, Event()).run()
+
+
 def test_only_uncertain_events_carry_heavy_answers_and_none_is_lost_with_the_worker() -> None:
     with Stage(PLAN) as stage:
         stage.await_ready()
@@ -46,6 +65,10 @@ def test_only_uncertain_events_carry_heavy_answers_and_none_is_lost_with_the_wor
         asked = stage.metric("combiner-0", "ensemble_escalated_events_total")
         lost = stage.metric("combiner-0", "ensemble_lost_escalations_total")
         outcomes = read_all(stage.servers, stage.outputs, PARTITIONS)
+        as_recorded = again(stage, as_recorded=True, compare=True)
+        anew = again(stage, rescore=True)
+        certain = next(o.source for o in outcomes if o.record.get("not_asked"))
+        told = explained(stage.settings, bundle_of(stage), certain, Event()).facts()
     assert report.clean, report
     assert report.events == report.scored > RATE_PER_S
     assert report.rungs.keys() <= {"none", "partial"}, report.rungs
@@ -70,3 +93,11 @@ def test_only_uncertain_events_carry_heavy_answers_and_none_is_lost_with_the_wor
     assert lost == 0
     assert asked == len(uncertain)
     assert len(in_time) > 0.9 * len(found)
+    agreement = as_recorded.agreement
+    assert agreement is not None
+    assert agreement.compared == len(found)
+    assert agreement.same_score == agreement.same_rung == len(found), agreement
+    assert anew.rungs == {"none": len(found)}, "all that are asked answer"
+    assert told["same"]
+    assert [row["used"] for row in told["models"]] == [True, False]
+    assert told["models"][1]["remark"].startswith("not asked")
