@@ -11,6 +11,7 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from combiner.ahead import MOST_BYTES, decode
+from combiner.cascade import Cascade
 from combiner.core import Combiner
 from combiner.encoding import Names, ScoreEncoder
 from combiner.fallback import RUNGS
@@ -63,8 +64,9 @@ class World:
         ahead_bytes: int = MOST_BYTES,
         quorum: Quorum | None = None,
         corrections: bool = False,
+        cascade: Cascade | None = None,
     ) -> None:
-        self.corrections = corrections
+        self.corrections, self.cascade = corrections, cascade
         self.members = list(members or [member("a"), member("b")])
         self.in_order, self.ahead_bytes, self.quorum = in_order, ahead_bytes, quorum
         self.rungs, self.minimum_members = rungs, minimum_members
@@ -86,11 +88,13 @@ class World:
             JoinConfig(
                 len(self.members), DEADLINE_MS * NS_PER_MS, STALL_MS * NS_PER_MS,
                 LIMIT_MS * NS_PER_MS, self.in_order, self.ahead_bytes, self.quorum,
+                cascade=self.cascade,
             ),
             HealthConfig(2000 * NS_PER_MS, 0.2, 0.5, 5, 3),
             decider(
                 [1.0] * len(names), reserves=reserves, rungs=self.rungs,
                 minimum_members=self.minimum_members, memory=self.memory,
+                cascade=self.cascade is not None,
             ),
             ScoreEncoder(Names("fraud@1", names), np.array(reserves), explain=False),
             "fraud@1",
@@ -159,7 +163,8 @@ class World:
         ids = [f"e{offset}" if good else "" for offset, good in log]
         keys: list[bytes | None] = [f"key{offset}".encode() for offset, _ in log]
         entities = [f"entity{offset % 3}" if good else "" for offset, good in log]
-        return EventBlock(offsets, ids, keys, entities, times, times, bad)
+        values = [f"event {offset}".encode() for offset, _ in log]
+        return EventBlock(offsets, ids, keys, entities, times, times, bad, values=values)
 
     def read_frames(self, partition: int, limit: int = 10**9) -> None:
         first = self.next_frame[partition]
