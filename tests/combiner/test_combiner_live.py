@@ -718,6 +718,9 @@ class StuckProducer:
         self.let_go = threading.Event()
         self.entered = threading.Event()
 
+    def list_topics(self, _topic: str, _timeout_s: float) -> None:
+        """Nothing."""
+
     def init_transactions(self, _timeout_s: float) -> None:
         """Nothing."""
 

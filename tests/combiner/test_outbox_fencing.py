@@ -16,6 +16,9 @@ class FencedProducer:
     def __init__(self, _properties: object) -> None:
         """Nothing."""
 
+    def list_topics(self, _topic: str, _timeout_s: float) -> None:
+        """Nothing."""
+
     def init_transactions(self, _timeout_s: float) -> None:
         """Nothing."""
 
