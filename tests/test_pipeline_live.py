@@ -146,11 +146,13 @@ def test_from_training_to_the_latest_score(config: Path, pipeline: Pipeline) -> 
             for process in psutil.Process(command.process.pid).children(recursive=True)
             if {"worker", "lightgbm"} <= set(process.cmdline())
         ]
-        worker.kill()
+        # The next process would be there before an event is given up.
+        worker.suspend()
         [found] = pipeline.score(1)
         assert found.record["fallback"] == "partial"
         assert found.record["models"] == ["logistic_regression"]
         assert found.record["missing"] == {"lightgbm": "late"}
+        worker.kill()
         # One after the other, until the worker that was started again answers in time.
         wait_for(
             lambda: pipeline.score(1)[0].record["fallback"] == "none",
