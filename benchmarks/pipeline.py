@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     options = parser.parse_args()
     options.rates = [int(rate) for rate in options.rates.split(",") if rate]
-    with rig(options.bundle) as environment:
+    with rig(options.bundle, long_lived=True) as environment:
         alone_us = models_alone_us(environment)
         for delivery in options.deliveries.split(","):
             ours = Ours(delivery.replace("_", "-"), delivery, options.strategy, options.workers)

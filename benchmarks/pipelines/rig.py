@@ -106,13 +106,17 @@ def _child(module: str, *arguments: object) -> "subprocess.Popen[bytes]":
 
 
 @contextmanager
-def rig(bundle: Path | None = None) -> Iterator[Rig]:
-    """A broker that runs, and a bundle trained on a synthetic table where none is given."""
+def rig(bundle: Path | None = None, *, long_lived: bool = False) -> Iterator[Rig]:
+    """A broker that runs, and a bundle trained on a synthetic table where none is given.
+
+    A `long_lived` broker spends its first minute on compiling: for steady streams, not for short
+    backlogs.
+    """
     from streams.embedded import EmbeddedKafka
 
     with (
         tempfile.TemporaryDirectory() as name,
-        EmbeddedKafka(Path(name) / "kafka", long_lived=True) as kafka,
+        EmbeddedKafka(Path(name) / "kafka", long_lived=long_lived) as kafka,
     ):
         directory = Path(name)
         matrix = _matrix(TRAINING_ROWS)
