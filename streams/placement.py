@@ -5,7 +5,7 @@ a word. It can then not be moved in one partition alone: all are placed anew, ea
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -126,9 +126,9 @@ class Placement:
         where = f"{topic}/{partition}"
         if wanted is None or wanted < 0:
             # What the client says may be older than the first commit.
-            committed = self._committed((topic, partition))
-            if committed >= 0:
-                return committed
+            (known,) = committed(self._consumer, [(topic, partition)])
+            if known.offset >= 0:
+                return int(known.offset)
             end = first_start(where, self._first)
             return OFFSET_END if end == "end" else OFFSET_BEGINNING
         low, high = watermarks(self._consumer, (topic, partition))
@@ -141,12 +141,22 @@ class Placement:
                 self._on_missing(topic, skip.missing)
         return skip.start
 
-    def _committed(self, place: Place) -> int:
-        try:
-            (found,) = self._consumer.committed([TopicPartition(*place)], REQUEST_TIMEOUT_S)
-        except KafkaException as error:
-            raise translated(error, "cannot read the committed offsets") from error
-        return int(found.offset)
+
+def committed(consumer: Consumer, places: Sequence[Place]) -> list[TopicPartition]:
+    """What the consumer's group has committed; a negative offset where that is nothing.
+
+    Raises:
+        BrokerError: the broker does not answer.
+    """
+    wanted = [TopicPartition(*place) for place in places]
+    try:
+        found = consumer.committed(wanted, REQUEST_TIMEOUT_S)
+    except KafkaException as error:
+        raise translated(error, "cannot read the committed offsets") from error
+    for partition in found:
+        if partition.error is not None:
+            raise translated(partition.error, "cannot read the committed offsets")
+    return found
 
 
 def watermarks(consumer: Consumer, place: Place) -> tuple[int, int]:

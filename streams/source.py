@@ -22,7 +22,13 @@ from streams.client import (
 from streams.columns import Place, Position
 from streams.consumers import DEFAULT_PACE_MS, consumer_config
 from streams.outages import Outage
-from streams.placement import REQUEST_TIMEOUT_S, OnMissing, Placement, watermarks
+from streams.placement import (
+    REQUEST_TIMEOUT_S,
+    OnMissing,
+    Placement,
+    committed,
+    watermarks,
+)
 from streams.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -219,14 +225,7 @@ class Source:
         Raises:
             BrokerError: the broker does not answer.
         """
-        wanted = [TopicPartition(*place) for place in places]
-        try:
-            found = self.consumer.committed(wanted, REQUEST_TIMEOUT_S)
-        except KafkaException as error:
-            raise translated(error, "cannot read the committed offsets") from error
-        for partition in found:
-            if partition.error is not None:
-                raise translated(partition.error, "cannot read the committed offsets")
+        found = committed(self.consumer, places)
         return {(p.topic, p.partition): Position(max(0, p.offset), p.metadata or "") for p in found}
 
     def high_watermark(self, place: Place) -> int:
