@@ -4,13 +4,14 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from combiner.strategies.additive import Additive
 from combiner.strategies.arithmetic import only
 from combiner.strategies.protocol import ANY_TASK, Bools, Floats, Ingredients, Scale
 from registry.manifest import Task
 from streams.errors import ConfigurationError
 
 
-class BestSingle:
+class BestSingle(Additive):
     """The answer of the present member that was best in training, and of no other.
 
     What every other strategy has to beat. Quality is minus the loss of out-of-fold answers
@@ -48,11 +49,6 @@ class BestSingle:
                 )
         quality = [known.get(model, -np.inf) for model in ingredients.models]
         return cls(np.array(quality), ingredients.threshold)
-
-    def combine(self, answers: Floats, present: Bools, weights: Floats | None = None) -> Floats:
-        """float64[N, K]."""
-        total: Floats = self.contributions(answers, present).sum(axis=1)
-        return total
 
     def contributions(
         self, answers: Floats, present: Bools, weights: Floats | None = None

@@ -4,13 +4,14 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from combiner.strategies.additive import Additive
 from combiner.strategies.arithmetic import weighed
 from combiner.strategies.protocol import ANY_TASK, Bools, Floats, Ingredients, Scale
 from registry.manifest import Task
 from streams.errors import ConfigurationError
 
 
-class Blending:
+class Blending(Additive):
     """A mean under learned weights, none of them negative, renormalised over those present.
 
     Weights that add up to 1 and are not negative generalise where free ones overfit (Breiman,
@@ -49,11 +50,6 @@ class Blending:
                 )
         weights = [known.get(model, 0.0) for model in ingredients.models]
         return cls(np.array(weights), ingredients.threshold)
-
-    def combine(self, answers: Floats, present: Bools, weights: Floats | None = None) -> Floats:
-        """float64[N, K]."""
-        total: Floats = self.contributions(answers, present).sum(axis=1)
-        return total
 
     def contributions(
         self, answers: Floats, present: Bools, weights: Floats | None = None

@@ -2,12 +2,13 @@
 
 from typing import ClassVar, Self
 
+from combiner.strategies.additive import Additive
 from combiner.strategies.arithmetic import only
 from combiner.strategies.protocol import ANY_TASK, Bools, Floats, Ingredients, Scale
 from registry.manifest import Task
 
 
-class FirstToAnswer:
+class FirstToAnswer(Additive):
     """The answer of the present member with the greatest value, and of no other.
 
     The values are the members' weights, chosen by whoever configures them: what an answer of this
@@ -32,11 +33,6 @@ class FirstToAnswer:
     def made_of(cls, ingredients: Ingredients) -> Self:
         """With the configured weights."""
         return cls(ingredients.weights, ingredients.threshold)
-
-    def combine(self, answers: Floats, present: Bools, weights: Floats | None = None) -> Floats:
-        """float64[N, K]."""
-        total: Floats = self.contributions(answers, present, weights).sum(axis=1)
-        return total
 
     def contributions(
         self, answers: Floats, present: Bools, weights: Floats | None = None

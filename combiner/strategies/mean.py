@@ -4,12 +4,13 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from combiner.strategies.additive import Additive
 from combiner.strategies.arithmetic import weighed
 from combiner.strategies.protocol import ANY_TASK, Bools, Floats, Ingredients, Scale
 from registry.manifest import Task
 
 
-class Mean:
+class Mean(Additive):
     """The mean of those present; weights play no part.
 
     Hard to beat where members are alike in quality (Clemen, "Combining forecasts", 1989).
@@ -27,11 +28,6 @@ class Mean:
     def made_of(cls, ingredients: Ingredients) -> Self:
         """It needs nothing of the ensemble."""
         return cls(ingredients.threshold)
-
-    def combine(self, answers: Floats, present: Bools, weights: Floats | None = None) -> Floats:
-        """float64[N, K]."""
-        total: Floats = self.contributions(answers, present).sum(axis=1)
-        return total
 
     def contributions(
         self, answers: Floats, present: Bools, weights: Floats | None = None

@@ -4,12 +4,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from combiner.strategies.additive import Additive
 from combiner.strategies.arithmetic import Ints, ordered, rescaled
 from combiner.strategies.protocol import ANY_TASK, Bools, Floats, Scale
 from registry.manifest import Task
 
 
-class OrderStatistic:
+class OrderStatistic(Additive):
     """The mean of the answers from one place in their order to another; weights play no part."""
 
     tasks: ClassVar[frozenset[Task]] = ANY_TASK
@@ -26,11 +27,6 @@ class OrderStatistic:
             count: int64[N], how many answers there are; the least one is at place 0.
         """
         raise AssertionError("each statistic has its own places")
-
-    def combine(self, answers: Floats, present: Bools, weights: Floats | None = None) -> Floats:
-        """float64[N, K]."""
-        total: Floats = self.contributions(answers, present).sum(axis=1)
-        return total
 
     def contributions(
         self, answers: Floats, present: Bools, weights: Floats | None = None

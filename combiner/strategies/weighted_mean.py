@@ -2,12 +2,13 @@
 
 from typing import ClassVar, Self
 
+from combiner.strategies.additive import Additive
 from combiner.strategies.arithmetic import weighed
 from combiner.strategies.protocol import ANY_TASK, Bools, Floats, Ingredients, Scale
 from registry.manifest import Task
 
 
-class WeightedMean:
+class WeightedMean(Additive):
     """The mean under the given weights, renormalised over those present.
 
     Args:
@@ -29,11 +30,6 @@ class WeightedMean:
     def made_of(cls, ingredients: Ingredients) -> Self:
         """With the configured weights."""
         return cls(ingredients.weights, ingredients.threshold)
-
-    def combine(self, answers: Floats, present: Bools, weights: Floats | None = None) -> Floats:
-        """float64[N, K]."""
-        total: Floats = self.contributions(answers, present, weights).sum(axis=1)
-        return total
 
     def contributions(
         self, answers: Floats, present: Bools, weights: Floats | None = None
