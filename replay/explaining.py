@@ -101,7 +101,8 @@ class Explained:
         used = [each for each in story.answers if each.model in story.scored.models]
         if not used:
             return {"total_ms": story.scored.latency_ms}
-        last = max(used, key=lambda each: each.sent_ms)
+        # Of those written in the same millisecond the one that stands last in the topic.
+        last = max(used, key=lambda each: (each.sent_ms, each.record))
         scored_ms = story.event_ms + story.scored.latency_ms
         given = (story.event_ms, last.sent_ms, last.timing.queue_ms, last.timing.model_ms)
         found = stages(*(np.array(float(value)) for value in (*given, last.sent_ms, scored_ms)))
