@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from combiner.facts import Facts, FactsRing
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -70,9 +72,15 @@ class Finals:
         self._labels: Ints = np.zeros(rows, dtype=np.int64)
         self._revisions: Ints = np.zeros(rows, dtype=np.int64)
         self._names: NDArray[np.object_] = np.empty(rows, dtype=object)
+        self._facts: FactsRing | None = None
 
     def remember(
-        self, numbers: Ints, scores: Floats, labels: Ints, names: Sequence[Name] = ()
+        self,
+        numbers: Ints,
+        scores: Floats,
+        labels: Ints,
+        names: Sequence[Name] = (),
+        facts: Facts | None = None,
     ) -> None:
         """Rows that leave; older ones make room.
 
@@ -81,6 +89,7 @@ class Finals:
             scores: float64[N, K].
             labels: int64[N].
             names: of N events; may be left out altogether.
+            facts: with which the N events were decided; all calls have them, or none.
         """
         slots = self._slots(numbers)
         # Where rows overtake each other, an old one does not push out a newer one. Of several
@@ -93,6 +102,14 @@ class Finals:
         self._revisions[slots] = 0
         if names:
             self._names[slots] = np.fromiter(names, dtype=object, count=len(names))[newer]
+        if facts is not None:
+            if self._facts is None:
+                self._facts = FactsRing(len(self._numbers), facts)
+            self._facts.put(slots, facts.take(newer))
+
+    def facts(self, numbers: Ints) -> Facts | None:
+        """What is known of rows that are remembered, as it was when they were decided."""
+        return None if self._facts is None else self._facts.take(self._slots(numbers))
 
     def known(self, numbers: Ints) -> Bools:
         """bool[L]: which of some rows are remembered."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cache.latest import NO_LABEL, Latest, LatestScore
 from combiner.calibration import Calibrator
-from combiner.explanation import Combine, Explanation, Labels, explain
+from combiner.explanation import Explanation, Labels, explain
 from combiner.facts import Facts
 from combiner.fallback import CACHED, PARTIAL, PRIOR, RESERVE, Ladder
 from combiner.outcome import BINARY, Outcome
@@ -148,34 +148,24 @@ class Decider:
         contributions = np.zeros(raw.shape) if self._config.explain else None
         explanation = Explanation.nothing(*raw.shape) if self._config.explain else None
         promises: Promises | None = None
-        for given, rows, refinement in (
+        for strategy, rows, refinement in (
             (self._strategy, np.flatnonzero(rungs <= PARTIAL), self._refinement),
             (self._reserve_strategy, np.flatnonzero(rungs == RESERVE), NO_REFINEMENT),
         ):
-            if len(rows):
-                here = None if facts is None else facts.take(rows)
-                used[rows], weights = refinement.chosen(here, used[rows])
-                strategy = _looking_at(given, here)
-                source = (calibrated if strategy.calibrated else raw)[rows]
-                combined = strategy.combine(source, used[rows], weights)
-                if contributions is not None:
-                    contributions[rows] = strategy.contributions(source, used[rows], weights)
-                combined, found = refinement.finished(combined, calibrated[rows], used[rows], here)
-                if found is not None:
-                    promises = found.spread(len(settled), rows)
-                scores[rows] = combined
-                labels[rows] = outcome.labels(combined, strategy.threshold)
-                if explanation is not None:
-                    explanation.put(
-                        rows,
-                        self._explained(
-                            strategy,
-                            _scoring(strategy, refinement, weights),
-                            source,
-                            calibrated[rows],
-                            used[rows],
-                        ),
-                    )
+            if not len(rows):
+                continue
+            answers = (calibrated if strategy.calibrated else raw)[rows]
+            here = None if facts is None else facts.take(rows)
+            way = _Way(strategy, refinement, answers, calibrated[rows], here)
+            candidates = used[rows]
+            found = way.score(candidates)
+            scores[rows], used[rows] = found.scores, found.used
+            labels[rows] = outcome.labels(found.scores, strategy.threshold)
+            if found.promises is not None:
+                promises = found.promises.spread(len(settled), rows)
+            if contributions is not None and explanation is not None:
+                contributions[rows] = way.contributions(found)
+                explanation.put(rows, self._explained(way, found, candidates))
         cached_at_ms = self._from_cache(settled, entities, rungs, scores, labels, now_ms)
         agrees = used & (outcome.labels(calibrated, threshold) == labels[:, None])
         return Decisions(
@@ -191,26 +181,21 @@ class Decider:
             shares = np.divide(shares, asked, out=np.zeros_like(shares), where=asked > _NO_WEIGHT)
         return np.minimum(shares, 1.0)
 
-    def _explained(
-        self,
-        strategy: Strategy,
-        combine: Combine,
-        answers: Floats,
-        opinions: Floats,
-        used: Bools,
-    ) -> Explanation:
+    def _explained(self, way: "_Way", found: "_Scored", candidates: Bools) -> Explanation:
         outcome, threshold = self._config.outcome, self._config.threshold
         labels = None
         if outcome.task != "regression":
             labels = Labels(
-                lambda scores: outcome.labels(scores, strategy.threshold),
+                lambda scores: outcome.labels(scores, way.strategy.threshold),
                 lambda scores: outcome.labels(scores, threshold),
             )
-        combined = combine(answers, used)
-        return explain(combine, answers, opinions, used, combined, self._weight_shares, labels)
+        return explain(
+            way.rescore, way.opinions, found.used, candidates, found.scores,
+            self._weight_shares, labels,
+        )  # fmt: skip
 
     def in_hindsight(
-        self, answers: Floats, states: NDArray[np.uint8]
+        self, answers: Floats, states: NDArray[np.uint8], facts: Facts | None = None
     ) -> tuple[Floats, NDArray[np.int64], Bools]:
         """What would be decided with some answers, whatever the cache knows.
 
@@ -223,7 +208,7 @@ class Decider:
             nothing, nothing, answers, states, nothing, np.zeros(count, np.bool_), {},
             np.zeros(count, np.bool_),
         )  # fmt: skip
-        decisions = self.decide(settled, [], WallMs(0))
+        decisions = self.decide(settled, [], WallMs(0), facts)
         return decisions.scores, decisions.labels, decisions.rungs < CACHED
 
     def _from_cache(
@@ -263,21 +248,53 @@ class Decider:
         return None if shares is None else (shares, outcome.classes.index(latest.label))
 
 
-def _looking_at(strategy: Strategy, facts: Facts | None) -> Strategy:
-    """The strategy for events with these features, if it uses any."""
-    if isinstance(strategy, UsesFeatures) and facts is not None:
-        return strategy.given(facts.features)
-    return strategy
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """What came of N events: float64[N, K], bool[N, M], and what `Refinement` says beside it."""
+
+    scores: Floats
+    used: Bools
+    weights: Floats | None
+    promises: Promises | None
 
 
-def _scoring(strategy: Strategy, refinement: Refinement, weights: Floats | None) -> Combine:
-    """What makes scores of answers as they are published."""
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How events of one rung come to their scores.
 
-    def score(answers: Floats, used: Bools) -> Floats:
-        combined = strategy.combine(answers, used, weights)
-        return refinement.finished(combined, answers, used, None)[0]
+    `answers` are float64[N, M, K] as the strategy wants them, `opinions` the same calibrated.
+    """
 
-    return score
+    strategy: Strategy
+    refinement: Refinement
+    answers: Floats
+    opinions: Floats
+    facts: Facts | None
+
+    def score(self, candidates: Bools) -> _Scored:
+        """Choose among bool[N, M] who answered, combine, and refine."""
+        used, weights = self.refinement.chosen(self.facts, candidates)
+        combined = self._looking().combine(self.answers, used, weights)
+        scores, promises = self.refinement.finished(combined, self.opinions, used, self.facts)
+        return _Scored(scores, used, weights, promises)
+
+    def rescore(self, rows: NDArray[np.int64], candidates: Bools) -> Floats:
+        """float64[L, K]: the scores of some events had just bool[L, M] answered."""
+        facts = None if self.facts is None else self.facts.take(rows)
+        some = _Way(
+            self.strategy, self.refinement, self.answers[rows], self.opinions[rows], facts
+        )
+        return some.score(candidates).scores
+
+    def contributions(self, found: _Scored) -> Floats:
+        """float64[N, M, K]: what each member brought."""
+        return self._looking().contributions(self.answers, found.used, found.weights)
+
+    def _looking(self) -> Strategy:
+        """The strategy for events with these features, if it uses any."""
+        if isinstance(self.strategy, UsesFeatures) and self.facts is not None:
+            return self.strategy.given(self.facts.features)
+        return self.strategy
 
 
 class Absences:

@@ -16,8 +16,8 @@ from combiner.confidence import agreement, dispersion, entropy
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-# From float64[N, M, K] answers and bool[N, M] whose count to float64[N, K].
-Combine = Callable[[Floats, Bools], Floats]
+# The float64[L, K] scores of some of the events, int64[L], had just bool[L, M] answered.
+Rescore = Callable[[Ints, Bools], Floats]
 # From float64[N, K] to int64[N].
 Label = Callable[[Floats], Ints]
 
@@ -75,28 +75,35 @@ class Labels:
     member: Label
 
 
-def leave_one_out(combine: Combine, answers: Floats, used: Bools) -> Floats:
+def leave_one_out(rescore: Rescore, used: Bools, present: Bools, columns: int) -> Floats:
     """float64[N, M, K]: the scores had each used member in turn been absent.
 
     At most M combinations of whole batches, however many events there are. NaN where the member
     was not used, or where nobody is left without it.
+
+    Args:
+        rescore: as the decisions were made.
+        used: bool[N, M], who made the scores.
+        present: bool[N, M], who could have: where members are selected, another one may take the
+            place of the one that is gone.
+        columns: K, numbers of a score.
     """
-    without = np.full(answers.shape, np.nan)
-    several = np.count_nonzero(used, axis=1) > 1
+    without = np.full((*used.shape, columns), np.nan)
+    several = np.count_nonzero(present, axis=1) > 1
     for member in range(used.shape[1]):
         rows = np.flatnonzero(used[:, member] & several)
         if len(rows):
-            others = used[rows]
+            others = present[rows]
             others[:, member] = False
-            without[rows, member] = combine(answers[rows], others)
+            without[rows, member] = rescore(rows, others)
     return without
 
 
 def explain(
-    combine: Combine,
-    answers: Floats,
+    rescore: Rescore,
     opinions: Floats,
     used: Bools,
+    present: Bools,
     scores: Floats,
     weights: Floats,
     labels: Labels | None,
@@ -104,19 +111,20 @@ def explain(
     """Explain decisions.
 
     Args:
-        combine: as the decisions were made.
-        answers: float64[N, M, K], what was combined; cells that were not used may hold anything.
-        opinions: float64[N, M, K], the same as probabilities, to compare members by.
+        rescore: as the decisions were made.
+        opinions: float64[N, M, K], the answers as probabilities, to compare members by; cells
+            that were not used may hold anything.
         used: bool[N, M], whose answers were combined.
+        present: bool[N, M], whose answers there were to choose from.
         scores: float64[N, K], what came of them.
         weights: float64[M], how much each member counts in the agreement.
         labels: how labels come about; None for regression.
     """
     rows = np.flatnonzero(used.any(axis=1))
-    found = Explanation.nothing(*answers.shape)
+    found = Explanation.nothing(*opinions.shape)
     here = used[rows]
     given = np.where(here[:, :, None], opinions[rows], 0.0)
-    found.without[:] = leave_one_out(combine, answers, used)
+    found.without[:] = leave_one_out(rescore, used, present, opinions.shape[2])
     found.dispersion[rows] = dispersion(given, here)
     if labels is not None and len(rows):
         ours = labels.ensemble(scores[rows])

@@ -49,12 +49,7 @@ def facts_of(wanted: FactsWanted, decoded: DecodedEvents, columns: Columns, time
     if len(features) < count:
         features = np.full((count, decoded.matrix.shape[1]), np.nan)
         features[decoded.positions] = decoded.matrix
-    headers: dict[str, NDArray[np.str_]] = {}
-    if wanted.headers:
-        found = [dict(columns.headers(row) or ()) for row in range(count)]
-        for name in wanted.headers:
-            texts = [(each.get(name) or b"").decode("utf-8", "replace") for each in found]
-            headers[name] = np.array(texts, dtype=np.str_)
+    headers = {name: np.array(columns.header_texts(name), np.str_) for name in wanted.headers}
     _, partition = columns.place
     return Facts(features, Context(time_ms, headers), chances(partition, columns.offsets))
 
@@ -74,3 +69,34 @@ def joined_facts(parts: Sequence[Facts | None]) -> Facts | None:
         ),
         np.concatenate([part.chance for part in known]),
     )
+
+
+class FactsRing:
+    """Facts in numbered slots; what is put into a slot replaces what was there.
+
+    Args:
+        slots: how many.
+        like: facts of some events, for the number of features and the names of headers.
+    """
+
+    def __init__(self, slots: int, like: Facts) -> None:
+        self._features: Floats = np.full((slots, like.features.shape[1]), np.nan)
+        self._time_ms: Ints = np.zeros(slots, dtype=np.int64)
+        self._chance: Floats = np.zeros(slots)
+        # Texts of any length, which an array of texts does not take.
+        self._headers = {name: np.full(slots, "", dtype=object) for name in like.context.headers}
+
+    def put(self, slots: Ints, facts: Facts) -> None:
+        """The facts of N events, each into its slot; of several for one slot the last stays."""
+        self._features[slots] = facts.features
+        self._time_ms[slots] = facts.context.time_ms
+        self._chance[slots] = facts.chance
+        for name, texts in facts.context.headers.items():
+            self._headers[name][slots] = texts
+
+    def take(self, slots: Ints) -> Facts:
+        """The facts in some slots."""
+        headers = {name: texts[slots].astype(np.str_) for name, texts in self._headers.items()}
+        return Facts(
+            self._features[slots], Context(self._time_ms[slots], headers), self._chance[slots]
+        )

@@ -66,7 +66,7 @@ class Hindsight:
         if self._publish:
             names = list(zip(events.offsets.tolist(), events.ids, events.keys, strict=True))
         self._finals[place].remember(
-            rows.numbers, decisions.scores[here], decisions.labels[here], names
+            rows.numbers, decisions.scores[here], decisions.labels[here], names, events.facts
         )
 
     def look(self, place: Place, column: int, late: Sequence[Ints], join: DeadlineJoin) -> None:
@@ -78,7 +78,9 @@ class Hindsight:
             known = numbers[finals.known(numbers)]
             if not len(known):
                 continue
-            scores, labels, enough = self._decider.in_hindsight(*join.answers_to(known))
+            scores, labels, enough = self._decider.in_hindsight(
+                *join.answers_to(known), finals.facts(known)
+            )
             found = finals.revise(known[enough], scores[enough], labels[enough])
             changed = int(np.count_nonzero(found.changed))
             self.judged[column, True] += changed

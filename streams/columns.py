@@ -44,6 +44,13 @@ class Columns:
         """The headers of one record."""
         return self.messages[row].headers() or ()
 
+    def header_texts(self, name: str) -> list[str]:
+        """One header of every record, the last of several; empty where there is none."""
+        return [
+            (dict(message.headers() or ()).get(name) or b"").decode("utf-8", "replace")
+            for message in self.messages
+        ]
+
 
 def columns_of(messages: Sequence[Any]) -> list[Columns]:
     """The records of each partition, partitions in the order of their first record.

@@ -19,6 +19,13 @@ def weighted_mean(answers: np.ndarray, used: np.ndarray) -> np.ndarray:
     return (cells * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1)[:, None]
 
 
+def rescoring(answers: np.ndarray):
+    def of(rows: np.ndarray, present: np.ndarray) -> np.ndarray:
+        return weighted_mean(answers[rows], present)
+
+    return of
+
+
 def label(threshold: float):
     def of(scores: np.ndarray) -> np.ndarray:
         if scores.shape[1] > 1:
@@ -47,7 +54,7 @@ def batches(draw):
 @given(batches())
 def test_it_is_what_one_finds_event_by_event(batch) -> None:
     answers, used, scores = batch
-    found = explain(weighted_mean, answers, answers, used, scores, WEIGHTS, LABELS)
+    found = explain(rescoring(answers), answers, used, used, scores, WEIGHTS, LABELS)
     for row in range(len(scores)):
         members = np.flatnonzero(used[row])
         own = LABELS.ensemble(scores[row : row + 1])[0]
@@ -81,7 +88,7 @@ def test_a_member_that_carries_the_label_is_decisive() -> None:
     answers = np.array([[[0.9], [0.45], [0.4], [np.nan]]])
     used = np.array([[True, True, True, False]])
     scores = weighted_mean(answers, used)
-    found = explain(weighted_mean, answers, answers, used, scores, WEIGHTS, LABELS)
+    found = explain(rescoring(answers), answers, used, used, scores, WEIGHTS, LABELS)
     assert scores[0, 0] > 0.5
     assert found.decisive.tolist() == [[True, False, False, False]]
     assert found.consensus.tolist() == [True]
@@ -91,7 +98,7 @@ def test_a_member_that_carries_the_label_is_decisive() -> None:
 def test_a_member_alone_is_never_called_decisive() -> None:
     answers, used = np.array([[[0.9], [np.nan]]]), np.array([[True, False]])
     found = explain(
-        lambda a, u: a[:, 0], answers, answers, used, answers[:, 0], WEIGHTS[:2], LABELS
+        lambda rows, _: answers[rows, 0], answers, used, used, answers[:, 0], WEIGHTS[:2], LABELS
     )
     assert np.isnan(found.without).all()
     assert not found.decisive.any()
@@ -101,7 +108,7 @@ def test_a_member_alone_is_never_called_decisive() -> None:
 def test_regression_knows_spread_and_leave_one_out_but_no_labels() -> None:
     answers, used = np.array([[[10.0], [30.0], [20.0], [0.0]]]), np.ones((1, 4), np.bool_)
     scores = weighted_mean(answers, used)
-    found = explain(weighted_mean, answers, answers, used, scores, WEIGHTS, None)
+    found = explain(rescoring(answers), answers, used, used, scores, WEIGHTS, None)
     assert found.dispersion[0] == pytest.approx(answers.std())
     assert found.without[0, 0, 0] == pytest.approx((2 * 30 + 0.5 * 20) / 2.5)
     assert np.isnan([found.agreement[0], found.entropy[0]]).all()
@@ -111,18 +118,34 @@ def test_regression_knows_spread_and_leave_one_out_but_no_labels() -> None:
 def test_leaving_out_costs_one_combination_for_each_member_whatever_the_number_of_events() -> None:
     calls = []
 
-    def counted(answers: np.ndarray, used: np.ndarray) -> np.ndarray:
-        calls.append(len(answers))
-        return weighted_mean(answers, used)
+    def counted(rows: np.ndarray, present: np.ndarray) -> np.ndarray:
+        calls.append(len(rows))
+        return weighted_mean(answers[rows], present)
 
     answers = np.random.default_rng(0).random((5000, 4, 1))
-    leave_one_out(counted, answers, np.ones((5000, 4), np.bool_))
+    everybody = np.ones((5000, 4), np.bool_)
+    leave_one_out(counted, everybody, everybody, 1)
     assert calls == [5000] * 4
+
+
+def test_another_member_may_take_the_place_of_the_one_that_is_gone() -> None:
+    """Of three that answered, the best by their order decides alone."""
+    answers = np.array([[[0.9], [0.2], [0.6]]])
+
+    def best(rows: np.ndarray, present: np.ndarray) -> np.ndarray:
+        return answers[rows, present.argmax(axis=1)]
+
+    used, present = np.array([[True, False, False]]), np.ones((1, 3), np.bool_)
+    found = explain(best, answers, used, present, np.array([[0.9]]), np.ones(3), LABELS)
+    assert found.without[0, 0, 0] == 0.2
+    assert np.isnan(found.without[0, 1:]).all()
+    assert found.decisive.tolist() == [[True, False, False]]
 
 
 def test_nothing_that_is_given_is_changed() -> None:
     answers, used = np.random.default_rng(0).random((5, 4, 1)), np.ones((5, 4), np.bool_)
     before = answers.copy(), used.copy()
-    explain(weighted_mean, answers, answers, used, weighted_mean(answers, used), WEIGHTS, LABELS)
+    scores = weighted_mean(answers, used)
+    explain(rescoring(answers), answers, used, used, scores, WEIGHTS, LABELS)
     np.testing.assert_array_equal(answers, before[0])
     np.testing.assert_array_equal(used, before[1])
