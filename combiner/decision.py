@@ -281,9 +281,7 @@ class _Way:
     def rescore(self, rows: NDArray[np.int64], candidates: Bools) -> Floats:
         """float64[L, K]: the scores of some events had just bool[L, M] answered."""
         facts = None if self.facts is None else self.facts.take(rows)
-        some = _Way(
-            self.strategy, self.refinement, self.answers[rows], self.opinions[rows], facts
-        )
+        some = _Way(self.strategy, self.refinement, self.answers[rows], self.opinions[rows], facts)
         return some.score(candidates).scores
 
     def contributions(self, found: _Scored) -> Floats:

@@ -20,8 +20,6 @@ from streams.features import FeatureSchema
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-# Enough straight lines to follow any curve that a few thousand rows can tell from noise.
-MAX_KNOTS = 64
 # Up to here every subset of members gets a meta-model of its own: 255 of them.
 MAX_MEMBERS_FOR_ALL_SUBSETS = 8
 # Beyond it, subsets with at most so many members absent: two out at once is bad luck, three is
@@ -37,18 +35,17 @@ WEIGHT_FLOOR = 1e-6
 
 
 def fit_calibration(scores: Floats, labels: Labels) -> Calibration:
-    """Isotonic regression (Zadrozny & Elkan, 2002) of labels on N scores, thinned to few knots.
+    """Isotonic regression (Zadrozny & Elkan, 2002) of labels on N scores.
 
     Probabilities lie strictly inside (0, 1), by the weight of one row among the N: no finite
-    sample can show that something is certain.
+    sample can show that something is certain. Otherwise they are scikit-learn's.
     """
     from sklearn.isotonic import IsotonicRegression
 
     isotonic = IsotonicRegression(out_of_bounds="clip").fit(scores, labels)
-    knots = np.unique(np.quantile(scores, np.linspace(0.0, 1.0, MAX_KNOTS)))
     margin = 1.0 / (len(scores) + 2)
-    probabilities = np.clip(isotonic.predict(knots), margin, 1.0 - margin)
-    return Calibration(tuple(knots.tolist()), tuple(probabilities.tolist()))
+    probabilities = np.clip(isotonic.y_thresholds_, margin, 1.0 - margin)
+    return Calibration(tuple(isotonic.X_thresholds_.tolist()), tuple(probabilities.tolist()))
 
 
 def fit_stacking(

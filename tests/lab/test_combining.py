@@ -9,11 +9,11 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, mean_squared_error
 
+from combiner.calibration import Calibrator
 from combiner.strategies.arithmetic import logit
 from combiner.strategies.stacking import Stacked
 from combiner.strategies.stacking_with_features import meta_inputs
 from lab.combining import (
-    MAX_KNOTS,
     STACKING_C,
     fit_blending,
     fit_calibration,
@@ -85,13 +85,15 @@ def test_beyond_eight_members_the_likely_subsets_have_one() -> None:
     assert {mask.count("1") for mask in found} == {9, 8, 7, 1}
 
 
-def test_a_calibration_follows_isotonic_regression() -> None:
+def test_a_calibration_is_scikit_learn_s_isotonic_regression() -> None:
     scores = made_up_scores(1)[:, 0]
     calibration = fit_calibration(scores, TRUTH)
-    assert len(calibration.scores) == len(calibration.probabilities) <= MAX_KNOTS
     isotonic = IsotonicRegression(out_of_bounds="clip").fit(scores, TRUTH)
-    mapped = np.interp(scores, calibration.scores, calibration.probabilities)
-    assert np.abs(mapped - isotonic.predict(scores)).mean() < 0.01
+    asked = np.concatenate([scores, np.linspace(-0.1, 1.1, 1001)])
+    margin = 1.0 / (len(scores) + 2)
+    mapped = Calibrator(["m"], {"m": calibration}).apply(asked[:, None, None])[:, 0, 0]
+    expected = np.clip(isotonic.predict(asked), margin, 1 - margin)
+    np.testing.assert_allclose(mapped, expected, rtol=0, atol=1e-9)
 
 
 @settings(max_examples=50)
