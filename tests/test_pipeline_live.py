@@ -2,28 +2,26 @@
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from confluent_kafka import KafkaError, Message, Producer
 
-from chaos.reader import TIMEOUT_S, Reader, read_all, wait_for
-from chaos.verdict import Outcome, Verdict, judge
+from chaos.reader import wait_for
+from chaos.verdict import Verdict
 from lab.table import events, read_table
 from lab.train import train_bundle
 from registry.bundle import LoadedBundle
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
-from tests.cli.cli_kit import Running, ensemble, running, write_config
+from tests.cli.cli_kit import ensemble, running
 from tests.combiner.live_kit import ROOT
 from tests.conftest import Topics
+from tests.pipeline_kit import Pipeline, await_running, pipeline_config, worker_of
 
 DATA = ROOT / "examples" / "credit" / "credit_default.csv.gz"
 LABEL, ID = "default.payment.next.month", "ID"
 ROWS = 1500
 MEMBERS = ("logistic_regression", "lightgbm")
-PARTITIONS = 2
 # Patient, because machines are shared; short enough that a worker cannot be back within it.
 DEADLINE_MS = 800
 
@@ -50,9 +48,6 @@ def config(
     topics: Topics,
     bundle: LoadedBundle,
 ) -> Path:
-    """Each model has a worker of its own."""
-    models = "".join(f'[[models]]\nname = "{name}"\n' for name in MEMBERS)
-    workers = "".join(f'[[workers]]\nname = "{n}"\nmodels = ["{n}"]\n' for n in MEMBERS)
     extra = f"""
 [event]
 id = "{ID}"
@@ -61,52 +56,8 @@ deadline_ms = {DEADLINE_MS}
 [cache]
 url = "{redis_server.url}"
 """
-    path = write_config(tmp_path, kafka.bootstrap_servers, topics, extra, models + workers)
-    text = path.read_text().replace("[ensemble]", f'[ensemble]\nbundle = "{bundle.directory}"')
-    path.write_text(text)
-    assert ensemble("topics", "create", "-c", path).returncode == 0
-    return path
-
-
-class Pipeline:
-    """Sends events a few at a time, and waits for their scores."""
-
-    def __init__(self, servers: str, prefix: str, rows: Sequence[bytes]) -> None:
-        self._servers, self._rows = servers, rows
-        self._events = prefix + "events"
-        self._outputs = [prefix + "scored", prefix + "dead_letters"]
-        self._producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True})
-        self.reader = Reader(servers, self._outputs, PARTITIONS)
-        self.acknowledged: set[str] = set()
-        self._sent = 0
-
-    def score(self, count: int) -> list[Outcome]:
-        """Send some events; their outcomes, in the order of their arrival."""
-        before = len(self.reader.outcomes)
-        for _ in range(count):
-            row = self._rows[self._sent % len(self._rows)].removeprefix(b"{")
-            self._producer.produce(
-                self._events,
-                b'{"%s":"event-%d",%s' % (ID.encode(), self._sent, row),
-                key=b"customer-%d" % self._sent,
-                on_delivery=self._delivered,
-            )
-            self._sent += 1
-        assert self._producer.flush(TIMEOUT_S) == 0
-        wait_for(
-            lambda: self.acknowledged <= self.reader.sources,
-            lambda: f"no outcome of {self.acknowledged - self.reader.sources}",
-        )
-        return self.reader.outcomes[before:]
-
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        assert error is None, error
-        source = f"{message.topic()}/{message.partition()}/{message.offset()}"
-        self.acknowledged.add(source)
-
-    def verdicts(self) -> tuple[Verdict, Verdict]:
-        after = read_all(self._servers, self._outputs, PARTITIONS)
-        return judge(self.acknowledged, self.reader.outcomes), judge(self.acknowledged, after)
+    servers = kafka.bootstrap_servers
+    return pipeline_config(tmp_path, servers, topics, bundle.directory, MEMBERS, extra)
 
 
 @pytest.fixture
@@ -114,17 +65,9 @@ def pipeline(
     kafka: EmbeddedKafka, topics: Topics, data: Path, bundle: LoadedBundle, config: Path
 ) -> Iterator[Pipeline]:
     rows = events(read_table(data), bundle.manifest.schema, exclude=(LABEL, ID))
-    pipeline = Pipeline(kafka.bootstrap_servers, topics.prefix, rows)
+    pipeline = Pipeline(kafka.bootstrap_servers, topics.prefix, rows, ID)
     yield pipeline
     pipeline.reader.close()
-
-
-def await_all(command: Running, parts: Sequence[str]) -> None:
-    """Wait until each of these was said, in whatever order."""
-    left = set(parts)
-    while left:
-        line = command.await_line("")
-        left -= {part for part in left if part in line}
 
 
 def latest_of(entity: str, config: Path) -> str:
@@ -135,17 +78,13 @@ def latest_of(entity: str, config: Path) -> str:
 
 def test_from_training_to_the_latest_score(config: Path, pipeline: Pipeline) -> None:
     with running("up", "-c", config) as command:
-        await_all(command, [*(f"{name} reads [(" for name in MEMBERS), "owns [("])
+        await_running(command, MEMBERS)
         for _ in range(10):
             for found in pipeline.score(100):
                 assert found.record["fallback"] == "none", found.record
                 assert found.record["models"] == list(MEMBERS)
                 assert 0 <= found.record["score"] <= 1
-        [worker] = [
-            process
-            for process in psutil.Process(command.process.pid).children(recursive=True)
-            if {"worker", "lightgbm"} <= set(process.cmdline())
-        ]
+        worker = worker_of(command, "lightgbm")
         # The next process would be there before an event is given up.
         worker.suspend()
         [found] = pipeline.score(1)

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from combiner.corrections import Finals
+from combiner.facts import Facts
+from combiner.selection.protocol import Context
 
 ROWS = 8
 
@@ -81,3 +83,25 @@ def test_a_score_of_several_columns() -> None:
     found = finals.revise(ints([5]), np.array([[0.6, 0.2, 0.2]]), ints([0]))
     assert found.score_before.tolist() == [[0.2, 0.5, 0.3]]
     assert found.changed.tolist() == [True]
+
+
+def facts(*numbers: int) -> Facts:
+    """Each fact is the event's number in another form."""
+    texts = np.array([str(number) * (number + 1) for number in numbers], np.str_)
+    values = np.array(numbers, dtype=np.float64)
+    context = Context(np.array(numbers, dtype=np.int64), {"tier": texts})
+    return Facts(np.column_stack([values, -values]), context, values / 10)
+
+
+def test_what_was_known_of_an_event_is_remembered_as_long_as_its_score() -> None:
+    finals = Finals(4)
+    assert finals.facts(np.array([0])) is None
+    for numbers in ([0, 1, 2], [3, 5], [4]):
+        given = np.array(numbers)
+        finals.remember(given, np.zeros((len(given), 1)), given, facts=facts(*numbers))
+    # 4 took the place of 0, and 5 that of 1.
+    found, expected = finals.facts(np.array([5, 2, 4, 3])), facts(5, 2, 4, 3)
+    np.testing.assert_array_equal(found.features, expected.features)
+    np.testing.assert_array_equal(found.chance, expected.chance)
+    np.testing.assert_array_equal(found.context.time_ms, expected.context.time_ms)
+    assert found.context.headers["tier"].tolist() == expected.context.headers["tier"].tolist()
