@@ -23,6 +23,16 @@ def test_programs_get_json() -> None:
     assert found["counts"]["events"] > 0
 
 
+@pytest.mark.parametrize("what", [["--seeds", "20"], ["--schedules", "3000"]])
+def test_it_comes_to_the_same_in_several_processes(what: list[str]) -> None:
+    alone, shared = (
+        CliRunner().invoke(app, ["simulate", *what, "--start", "3", "--json", "--jobs", jobs])
+        for jobs in ("1", "2")
+    )
+    assert alone.exit_code == shared.exit_code == 0, shared.output
+    assert json.loads(alone.stdout)["counts"] == json.loads(shared.stdout)["counts"]
+
+
 def test_a_failing_seed_is_printed_with_the_command_that_repeats_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
