@@ -10,6 +10,8 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from chaos.reader import RECONNECTING, TIMEOUT_S, Background
 from cli.pacing import Pace
+from streams.lifeline import Lifeline
+from streams.settings import KafkaSettings
 
 # What the n-th event is: value, key, timestamp in milliseconds (0 is the producer's clock).
 Event = tuple[bytes | None, bytes | None, int]
@@ -40,19 +42,31 @@ class Acknowledged:
         sent_ns: event → monotonic time of the call that sent it.
         unplaced: the same for those whose offset nobody knows, by their value: after a broker was
             killed it may answer a repeated request only with the word that it has the records.
+        unsent: what a producer that lost its brokers never sent.
+        doubtful: what it had sent without an answer, by value: events only if somebody saw them.
         failed: what was refused; must stay empty where everything is to arrive.
     """
 
     def __init__(self) -> None:
         self.sent_ns: dict[str, int] = {}
         self.unplaced: dict[bytes, int] = {}
+        self.unsent: list[Message] = []
+        self.doubtful: dict[bytes, int] = {}
         self.failed: list[KafkaError] = []
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
         """The producer's callback."""
-        if error is not None:
+        code = None if error is None else error.code()
+        if code == KafkaError._PURGE_QUEUE:  # noqa: SLF001 -- the client's own names
+            self.unsent.append(message)
+        elif code == KafkaError._PURGE_INFLIGHT:  # noqa: SLF001
+            self.doubtful[message.value() or b""] = time.monotonic_ns()
+        elif error is not None:
             self.failed.append(error)
-            return
+        else:
+            self._remember(message)
+
+    def _remember(self, message: Message) -> None:
         waited_s = message.latency() or 0.0
         at_ns = time.monotonic_ns() - round(waited_s * 1e9)
         offset = message.offset()
@@ -66,7 +80,11 @@ class Acknowledged:
         for value, at_ns in self.unplaced.items():
             name = msgspec.json.decode(value)["id"]
             self.sent_ns[sources.get(name, f"{name}, acknowledged without an offset")] = at_ns
+        for value, at_ns in self.doubtful.items():
+            if (source := sources.get(msgspec.json.decode(value)["id"])) is not None:
+                self.sent_ns[source] = at_ns
         self.unplaced.clear()
+        self.doubtful.clear()
 
 
 def producer_for(servers: str, acknowledged: Acknowledged) -> Producer:
@@ -114,7 +132,10 @@ class Load(Background):
         self._rate_per_s = rate_per_s
         self._make = make
         self._acknowledged = acknowledged
+        self._servers = servers
         self._producer = producer_for(servers, acknowledged)
+        self._lost = threading.Event()
+        self._lifeline = self._new_lifeline()
         self.number = first  # of the next event
         self._thread.start()
 
@@ -124,7 +145,34 @@ class Load(Background):
             for _ in range(pace.due(time.monotonic_ns())):
                 self._send()
             self._producer.poll(0)
+            self._replace_if_lost()
             self._stop.wait(pace.wait_ns(time.monotonic_ns()) / 1e9)
+
+    def _new_lifeline(self) -> Lifeline:
+        return Lifeline(
+            KafkaSettings(bootstrap_servers=self._servers),
+            lambda wait_s: self._producer.list_topics(self._topic, wait_s),
+            lambda _: self._lost.set(),
+        )
+
+    def _replace_if_lost(self) -> None:
+        """Go on with another producer when this one does not find its brokers again."""
+        if not self._lost.is_set():
+            return
+        self._lost.clear()
+        self._producer.purge()
+        self._producer.flush(TIMEOUT_S)
+        self._producer = producer_for(self._servers, self._acknowledged)
+        self._lifeline = self._new_lifeline()
+        unsent, self._acknowledged.unsent = self._acknowledged.unsent, []
+        for message in unsent:
+            self._producer.produce(
+                self._topic,
+                value=message.value(),
+                key=message.key(),
+                partition=message.partition() or 0,
+                timestamp=message.timestamp()[1],
+            )
 
     def _send(self) -> None:
         value, key, timestamp_ms = self._make(self.number)
@@ -144,7 +192,10 @@ class Load(Background):
             AssertionError: it has not within a generous time, or refused something.
         """
         super().close()
-        left = self._producer.flush(TIMEOUT_S)
+        give_up_s = time.monotonic() + TIMEOUT_S
+        while (left := self._producer.flush(1.0)) and time.monotonic() < give_up_s:
+            self._replace_if_lost()
+        self._lifeline.close()
         refused = Counter(error.str() for error in self._acknowledged.failed)
         if left or refused:
             raise AssertionError(f"{left} not acknowledged, refused: {dict(refused)}")

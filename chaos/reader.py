@@ -13,10 +13,13 @@ from streams.records import Headers
 # A process imports for seconds on a loaded machine, a static member that left for good is missed
 # after its session: nothing here waits for time to pass.
 TIMEOUT_S = 60.0
+# Longer than a broker's restart.
+SILENCE_S = 8.0
 # A client that has lost its broker finds it again, and does not wait for another one.
 RECONNECTING: dict[str, str | int] = {
     "metadata.recovery.strategy": "none",
     "reconnect.backoff.max.ms": 200,
+    "topic.metadata.refresh.interval.ms": 10_000,
 }
 
 
@@ -166,20 +169,43 @@ class Reader(Background):
         self.outcomes: list[Outcome] = []
         self.sources: set[str] = set()
         self._whole = whole
-        self._consumer = reading(servers)
-        self._consumer.assign(places_of(topics, partitions))
+        self._servers = servers
+        self._next = {(p.topic, p.partition): 0 for p in places_of(topics, partitions)}
+        self._consumer = self._new_consumer()
+        self._silence_s = SILENCE_S
+        self._heard_s = time.monotonic()
+        self._dropped: list[Consumer] = []
         self._thread.start()
+
+    def _new_consumer(self) -> Consumer:
+        """Goes on behind what was read."""
+        consumer = reading(self._servers)
+        consumer.assign([TopicPartition(*place, offset) for place, offset in self._next.items()])
+        return consumer
+
+    def _begin_anew(self) -> None:
+        """A client that hears nothing may have lost its brokers (see `streams.lifeline`)."""
+        # Closing one that has lost them may take for ever.
+        self._dropped.append(self._consumer)
+        self._consumer = self._new_consumer()
+        self._heard_s = time.monotonic()
+        self._silence_s *= 2
 
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
+                if time.monotonic() - self._heard_s > self._silence_s:
+                    self._begin_anew()
                 messages = self._consumer.consume(1, 0.05)
-                messages += self._consumer.consume(999, 0) if messages else []
+                if messages:
+                    messages += self._consumer.consume(999, 0)
+                    self._heard_s, self._silence_s = time.monotonic(), SILENCE_S
                 now_ns = time.monotonic_ns()
                 for message in messages:
                     if message.error() is None:
                         outcome = outcome_of(message, now_ns, whole=self._whole)
                         self.outcomes.append(outcome)
                         self.sources.add(outcome.source)
+                        self._next[outcome.place[:2]] = outcome.place[2] + 1
         finally:
             self._consumer.close()

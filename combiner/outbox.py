@@ -54,8 +54,7 @@ _TRANSACTIONAL: Mapping[str, object] = {
 }
 
 _QUEUE_FULL = KafkaError._QUEUE_FULL  # noqa: SLF001 -- the client's own name for it
-# What any broker takes: the stock limit is 1 MiB for a record with its key and headers.
-SMALL_RECORD_BYTES = 900_000
+SMALL_RECORD_BYTES = 900_000  # the stock limit is 1 MiB for a record with its key and headers
 
 
 class RewindError(BrokerError):
@@ -391,9 +390,10 @@ class Outbox:
             return problem
         if not self._config.transactional_id:
             return RewindError(str(problem)) if self.too_large else problem
+        slept = self._took_s() > self._transaction_timeout_s + 1.0
         with contextlib.suppress(KafkaException):
             self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
-        return RewindError(str(problem))
+        return RewindError(str(problem), doubtful=slept)
 
 
 def _messages(records: Sequence[tuple[bytes | None, bytes]]) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from combiner.outbox import (
 )
 from combiner.output import Output, Place
 from combiner.refining import knowledge_of
+from combiner.throttle import Throttle
 from registry.bundle import LoadedBundle
 from streams import signals
 from streams.columns import Columns, Position, columns_of
@@ -90,7 +91,8 @@ class CombinerService:
         self._block_of = block_maker(settings, bundle.manifest)
         self._models = [model.name for model in settings.models]
         self._core = self._new_core()
-        self._paused: set[Place] = set()
+        self._waiting = Throttle(settings.combiner.max_pending)
+        self._early = Throttle(_EARLY_CELLS)
         self._new: set[Place] = set()  # inputs of which no record has come
         self._dead_letter_bytes: int | None = None
         self._group_metadata: object = None
@@ -288,40 +290,30 @@ class CombinerService:
 
     def _balance(self) -> None:
         """Pause inputs that have too much waiting, and predictions that run too far ahead."""
-        limit = self._settings.combiner.max_pending
-        blocked = self._outbox.unpublished > limit
-        for place in self._core.places:
-            span = self._core.span(place)
-            self._pace(place, too_much=blocked or span >= limit, enough=span < limit // 2)
-            partition = place[1]
-            early = self._core.early(partition)
-            self._pace(
-                (self._settings.topics.predictions, partition),
-                too_much=early >= _EARLY_CELLS,
-                enough=early < _EARLY_CELLS // 2,
-            )
-
-    def _pace(self, place: Place, *, too_much: bool, enough: bool) -> None:
-        if too_much and place not in self._paused:
-            self._paused.add(place)
-            self._source.pause([place])
-        elif place in self._paused and enough and not too_much:
-            self._paused.discard(place)
-            if place[0] != self._settings.topics.predictions:
-                # What piled up in the meantime is backlog.
-                self._core.set_backlog(place, self._source.high_watermark(place))
-            self._source.resume([place])
+        core, predictions = self._core, self._settings.topics.predictions
+        blocked = self._outbox.unpublished > self._settings.combiner.max_pending
+        waiting = {place: core.span(place) for place in core.places}
+        early = {(predictions, partition): core.early(partition) for _, partition in waiting}
+        stop, go = self._waiting.judge(waiting, blocked=blocked)
+        for place in go:
+            # What piled up in the meantime is backlog.
+            core.set_backlog(place, self._source.high_watermark(place))
+        ahead, near = self._early.judge(early)
+        if stop or ahead:
+            self._source.pause(stop + ahead)
+        if go or near:
+            self._source.resume(go + near)
 
     # -- partitions come and go --------------------------------------------------------------
 
     def _on_assign(self, partitions: Sequence[TopicPartition]) -> None:
         self._group_metadata = None
-        self._paused.clear()
         self._check_topics()
-        predictions = self._settings.topics.predictions
-        for partition in partitions:
-            place = (partition.topic, partition.partition)
-            if place[0] != predictions:
+        places = [(partition.topic, partition.partition) for partition in partitions]
+        self._waiting.forget(places)
+        self._early.forget(places)
+        for place in places:
+            if place[0] != self._settings.topics.predictions:
                 self._open(place)
         log.info("%s owns %s", self._identity.member, sorted(self._core.places))
 
@@ -371,7 +363,8 @@ class CombinerService:
         for place in places:
             self._core.close(place)
         self._source.seek_to_committed()
-        self._paused.clear()
+        self._waiting.paused.clear()
+        self._early.paused.clear()
         self._group_metadata = None
         for place in places:
             self._open(place)

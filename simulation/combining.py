@@ -5,6 +5,7 @@ from functools import partial
 
 from combiner.ahead import decode
 from combiner.core import Combiner
+from combiner.throttle import Throttle
 from combiner.window import BadRecord, block_of
 from simulation.inputs import DECODER
 from simulation.journal import Tenure
@@ -36,7 +37,7 @@ class CombinerProcess(Process):
         # Where it reads on; None where the broker has not said yet.
         self._positions: dict[Place, int | None] = {}
         self._tenures: dict[Place, Tenure] = {}
-        self._paused: set[Place] = set()
+        self._waiting = Throttle(around.plan.max_pending)
         self._committed_ns = 0
 
     # -- life --------------------------------------------------------------------------------
@@ -73,7 +74,7 @@ class CombinerProcess(Process):
 
     def _forget(self) -> None:
         self._partitions, self._positions, self._tenures = [], {}, {}
-        self._paused = set()
+        self._waiting.paused.clear()
 
     # -- partitions come and go --------------------------------------------------------------
 
@@ -84,7 +85,7 @@ class CombinerProcess(Process):
 
     def _open(self) -> None:
         around = self.around
-        self._paused = set()
+        self._waiting.paused.clear()
         for partition in self._partitions:
             self._positions[(PREDICTIONS, partition)] = None
             for topic in around.plan.inputs:
@@ -217,7 +218,7 @@ class CombinerProcess(Process):
         answers: list[tuple[int, int, Columns | None]] = []
         for place in list(self._positions):
             position = self._position(place)
-            if position is None or place in self._paused:
+            if position is None or place in self._waiting.paused:
                 continue
             limit = 2 if self.around.happens("partial fetch") else 2000
             records, behind = self.around.log.read(place, position, limit)
@@ -273,18 +274,14 @@ class CombinerProcess(Process):
     # -- pace --------------------------------------------------------------------------------
 
     def _balance(self) -> None:
-        limit = self.around.plan.max_pending
-        blocked = self.outbox.unpublished > limit
-        for place, tenure in self._tenures.items():
-            span = self.core.span(place)
-            if place not in self._paused and (blocked or span >= limit):
-                self.around.counts["back-pressure"] += 1
-                self._paused.add(place)
-            elif place in self._paused and not blocked and span < limit // 2:
-                self._paused.discard(place)
-                tenure.backlog_below = self.around.log.high_watermark(place)
-                self.core.set_backlog(place, tenure.backlog_below)
+        blocked = self.outbox.unpublished > self.around.plan.max_pending
+        waiting = {place: self.core.span(place) for place in self._tenures}
+        stop, go = self._waiting.judge(waiting, blocked=blocked)
+        self.around.counts["back-pressure"] += len(stop)
+        for place in go:
+            below = self._tenures[place].backlog_below = self.around.log.high_watermark(place)
+            self.core.set_backlog(place, below)
 
     def reads(self, place: Place) -> bool:
         """Whether it is ours and not paused."""
-        return place in self._positions and place not in self._paused
+        return place in self._positions and place not in self._waiting.paused

@@ -27,6 +27,8 @@ _DEFAULTS: Properties = {
     "fetch.error.backoff.ms": 50,
     "queued.max.messages.kbytes": 65_536,
 }
+# Where the broker says it: `group.consumer.session.timeout.ms`, as it comes.
+_BROKERS_SESSION_MS = 45_000
 # What the new group protocol leaves to the broker, and objects to.
 _CLASSIC_ONLY = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
 
@@ -57,3 +59,8 @@ def consumer_config(
     if instance:
         properties["group.instance.id"] = instance
     return properties
+
+
+def session_s(properties: Properties) -> float:
+    """After how long without a sign of a consumer its group gives its partitions to others."""
+    return int(str(properties.get("session.timeout.ms", _BROKERS_SESSION_MS))) / 1000

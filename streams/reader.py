@@ -18,6 +18,7 @@ from confluent_kafka import (
 from streams.client import ANSWER_TIMEOUT_S, Watch, is_passing, misconfigured, translated
 from streams.consumers import consumer_config
 from streams.errors import BrokerError
+from streams.lifeline import Lifeline
 from streams.settings import KafkaSettings
 
 TIMEOUT_S = 10.0
@@ -84,6 +85,9 @@ class TopicReader:
             self._consumer = Consumer(properties)
         except (KafkaException, ValueError, TypeError) as error:
             raise misconfigured(error) from error
+        self._lifeline = Lifeline(
+            kafka, lambda wait_s: self._consumer.list_topics(topic, wait_s), self._watch.fail
+        )
         self._open = self._assign(topic, OFFSET_BEGINNING if start == "beginning" else OFFSET_END)
 
     def _assign(self, topic: str, offset: int) -> set[int]:
@@ -127,6 +131,7 @@ class TopicReader:
 
     def close(self) -> None:
         """Leave."""
+        self._lifeline.close()
         self._consumer.close()
 
     def __enter__(self) -> Self:

@@ -18,6 +18,7 @@ from streams.client import (
     user_properties,
 )
 from streams.errors import BrokerError
+from streams.lifeline import Lifeline
 from streams.records import Header
 from streams.settings import KafkaSettings
 
@@ -67,10 +68,16 @@ class Sink:
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         self._watch = Watch("producer")
+        self._topic = ""  # one of those that exist
         try:
             self._producer = Producer({**producer_config(kafka), "error_cb": self._watch.on_error})
         except (KafkaException, ValueError, TypeError) as error:
             raise misconfigured(error) from error
+        self._lifeline = Lifeline(
+            kafka,
+            lambda wait_s: self._topic and self._producer.list_topics(self._topic, wait_s),
+            self._watch.fail,
+        )
 
     def partition_counts(self, names: Sequence[str]) -> dict[str, int]:
         """How many partitions these topics have.
@@ -87,6 +94,7 @@ class Sink:
             raise BrokerError(
                 f"topic {missing[0]} does not exist; make it with `ensemble topics create`"
             )
+        self._topic = names[0] if names else self._topic
         return {name: len(found[name].partitions) for name in names}
 
     def require_partitions(
@@ -215,6 +223,7 @@ class Sink:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Deliver what waits, for at most `timeout_s` seconds, and log what was lost."""
+        self._lifeline.close()
         try:
             self.flush(timeout_s)
         except BrokerError as error:

@@ -20,7 +20,9 @@ from streams.client import (
     translated,
 )
 from streams.columns import Place, Position
-from streams.consumers import DEFAULT_PACE_MS, consumer_config
+from streams.consumers import DEFAULT_PACE_MS, consumer_config, session_s
+from streams.errors import FencedError
+from streams.lifeline import Lifeline
 from streams.outages import Outage
 from streams.placement import (
     REQUEST_TIMEOUT_S,
@@ -56,7 +58,8 @@ class Source:
         on_assign: called with partitions that are now this consumer's.
         on_revoke: called with partitions that are given back; they may still be committed.
         on_lost: called with partitions that belong to somebody else already, after the group had
-            not heard of this consumer for too long; nothing of them can be committed.
+            not heard of this consumer for too long; nothing of them can be committed. A static
+            member that stood still for so long leaves instead, with FencedError.
         on_away: called within `fetch` when no broker answers any more.
         on_missing: called with a topic and the number of its records that were deleted before
             they were read, where the settings say to go on.
@@ -83,12 +86,16 @@ class Source:
         self._on_revoke = on_revoke
         self._on_lost = on_lost
         self._told_away = on_away
+        self._instance = instance
         self._given_back: set[tuple[str | None, int | None]] = set()
         self._outage = Outage()
         self._watch = Watch(f"consumer group {group}", on_away=self._on_away)
         properties = consumer_config(kafka, group, instance, pace_ms)
         properties |= {"error_cb": self._watch.on_error, "on_commit": self._committed}
         incremental = properties["group.protocol"] == "consumer"
+        self._session_s = session_s(properties)
+        self._alive_s = monotonic()  # began to fetch
+        self._woke_s = -_DOUBT_S  # began to fetch after longer than a session
         # The client would skip what is missing without a word.
         first = str(properties.pop("auto.offset.reset"))
         properties["auto.offset.reset"] = "error"
@@ -103,6 +110,9 @@ class Source:
         self._placement = Placement(
             self.consumer, first, kafka.on_missing_offsets, on_missing, incremental=incremental
         )
+        self._lifeline = Lifeline(
+            kafka, lambda wait_s: self.consumer.list_topics(topics[0], wait_s), self._watch.fail
+        )
 
     # -- records -----------------------------------------------------------------------------
 
@@ -115,6 +125,10 @@ class Source:
             MissingRecordsError: records were deleted before they were read.
         """
         self._watch.check()
+        now_s = monotonic()
+        if now_s - self._alive_s > self._session_s:
+            self._woke_s = now_s
+        self._alive_s = now_s
         try:
             # Asked for many, the client waits for all of them or the timeout: one first.
             messages = self.consumer.consume(1, timeout_s)
@@ -296,9 +310,28 @@ class Source:
     def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("%d partitions were given to somebody else, or to nobody", len(partitions))
         self._forget(partitions)
+        self._leave_if_slept()
         told = self._on_lost or self._on_revoke
         if told is not None:
             told(partitions)
+
+    def _leave_if_slept(self) -> None:
+        """Who slept must not put out the process that may have its place by now.
+
+        The client would: it joins again under the same name as soon as its partitions are lost.
+
+        Raises:
+            FencedError: this process stood still for longer than its session.
+        """
+        now_s = monotonic()
+        slept = now_s - self._alive_s > self._session_s or now_s - self._woke_s < _DOUBT_S
+        if self._instance and slept:
+            with contextlib.suppress(KafkaException):  # the client may be fenced by now
+                self.consumer.unsubscribe()
+            raise FencedError(
+                f"stood still for longer than its session of {self._session_s:g} s; another "
+                "process may have this slot"
+            )
 
     def _forget(self, partitions: list[TopicPartition]) -> None:
         places = [(partition.topic, partition.partition) for partition in partitions]
@@ -312,6 +345,7 @@ class Source:
 
         A static member keeps them until its session ends, so that its restart moves nothing.
         """
+        self._lifeline.close()
         try:
             self.consumer.close()
         except KafkaException as error:

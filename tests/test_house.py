@@ -43,7 +43,8 @@ MODULES: dict[str, tuple[str, str]] = {
             "columns signals breaker escalations"
         ),
         (
-            "kinds cascades settings client consumers clock interpreter guard metrics placement "
+            "kinds cascades settings client consumers clock interpreter guard metrics lifeline "
+            "placement "
             "source sink reader admin app mapping "
             "embedded/*"
         ),
@@ -62,7 +63,7 @@ MODULES: dict[str, tuple[str, str]] = {
             "outcome decision encoding health fallback "
             "calibration calibrators/* selections subsets recalibration facts refinement "
             "conformal confidence explanation latency telling corrections "
-            "hindsight limits output cascade identity escalating "
+            "hindsight limits output throttle cascade identity escalating "
             "selection/* strategies/*"
         ),
         (

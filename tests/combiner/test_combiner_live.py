@@ -31,7 +31,6 @@ from streams.settings import Settings
 from streams.source import Source
 from tests.combiner.live_kit import (
     LARGE_BYTES,
-    RETRIABLE,
     SLOW_S,
     Live,
     Process,
@@ -413,7 +412,10 @@ RATE_PER_S = 1000
 # answers were lost on the way through a restart.
 PATIENT = {"deadline_ms": 3000}
 # A member that left for good is missed soon.
-SHORT_SESSIONS = {"consumer": {"session.timeout.ms": 2000, "heartbeat.interval.ms": 200}}
+SESSION_S = 2
+SHORT_SESSIONS = {
+    "consumer": {"session.timeout.ms": SESSION_S * 1000, "heartbeat.interval.ms": 200}
+}
 
 
 def rungs(outcomes: list[Outcome]) -> set[str]:
@@ -619,6 +621,29 @@ def test_the_older_of_two_in_one_slot_is_fenced(live: Live) -> None:
     assert rungs(reader.outcomes) == {"none"}
 
 
+def test_one_that_slept_leaves_its_slot_to_whoever_has_it_by_now(live: Live) -> None:
+    reader = live.reader()
+    live.models("a", "b")
+    load = live.load(RATE_PER_S)
+    settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=SHORT_SESSIONS)
+    first = live.start(settings)
+    for _ in range(3):
+        live.await_more(reader, 500)
+        os.kill(first.process.pid, signal.SIGSTOP)
+        second = live.start(settings)
+        second.await_said("owns [(")
+        # The first one's session is over, and it has not heard of the second.
+        live.await_more(reader, int(3 * SESSION_S * RATE_PER_S))
+        os.kill(first.process.pid, signal.SIGCONT)
+        assert first.wait() == FencedError.exit_code, first.said()
+        live.await_more(reader, 500)
+        assert second.process.poll() is None, second.said()
+        first = second
+    load.close()
+    live.await_outcomes(reader)
+    assert live.verdicts(reader) == (CLEAN, CLEAN)
+
+
 def test_one_that_slept_too_long_does_no_harm(live: Live) -> None:
     """Its partitions went to another one; what it had begun must not count."""
     reader = live.reader()
@@ -634,13 +659,14 @@ def test_one_that_slept_too_long_does_no_harm(live: Live) -> None:
         os.kill(first.process.pid, signal.SIGSTOP)
         try:
             second.await_said(owned(live, PARTITIONS), times)
+            # Longer than its session by its own clock, too.
+            live.await_more(reader, int(SESSION_S * RATE_PER_S))
         finally:
             os.kill(first.process.pid, signal.SIGCONT)
-        # Both are right: it finds its place taken and leaves, or goes back and joins anew.
+        assert first.wait() == FencedError.exit_code, first.said()
         live.await_more(reader, 500)
-        if first.process.poll() is not None:
-            assert first.process.returncode in RETRIABLE, first.said()
-            first = live.start(settings, "0")
+        first = live.start(settings, "0")
+        first.await_said("owns [(")
     load.close()
     live.await_outcomes(reader)
     assert live.verdicts(reader) == (CLEAN, CLEAN)

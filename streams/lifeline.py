@@ -1,0 +1,88 @@
+"""Ends the wait for brokers that a client has forgotten.
+
+librdkafka (2.10 to 2.16 at least, its issue 5301) drops every broker that a metadata response does
+not name, the bootstrap servers too. A broker that is just coming back, or that stood still for
+longer than its session with the controller, may name none at all. The client then has nobody to
+ask, now and for ever, and does not always say so.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from confluent_kafka import KafkaException, Producer
+
+from streams.client import shared_properties
+from streams.errors import BrokerError
+from streams.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+# Asks for metadata within so many seconds; raises KafkaException if there is no answer.
+Ask = Callable[[float], object]
+
+# A metadata request so often costs nothing that could be measured.
+_EVERY_S = 2.0
+_PATIENCE_S = 1.0
+# Generous: the client tries anew twice a second, and needs a connection and a few requests.
+_LAST_CHANCE_S = 3.0
+
+
+class Lifeline:
+    """Asks now and then by means of a client, and says when it has lost its brokers.
+
+    They are lost, and not just away, when a new client gets an answer and this one does not.
+
+    Args:
+        kafka: where the cluster is.
+        ask: asks by means of the client, and of one topic: a client that has lost its brokers
+            does not end a request for all of them, whatever its time limit. First called a while
+            after this.
+        on_lost: called, on a thread of its own and once, when the brokers are lost.
+        ask_anew: asks by means of a new client.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        ask: Ask,
+        on_lost: Callable[[BrokerError], None],
+        ask_anew: Ask | None = None,
+    ) -> None:
+        self._kafka = kafka
+        self._ask = ask
+        self._on_lost = on_lost
+        self._ask_anew = ask_anew or self._new_client
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="lifeline", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ask no more; to be called before the client is closed."""
+        self._closed.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._closed.wait(_EVERY_S):
+            if self._answers(self._ask, _PATIENCE_S):
+                continue
+            anew = self._answers(self._ask_anew, _PATIENCE_S)
+            if anew and not self._answers(self._ask, _LAST_CHANCE_S) and not self._closed.is_set():
+                self._on_lost(
+                    BrokerError("the Kafka client has lost its brokers, though they answer others")
+                )
+                return
+
+    def _answers(self, ask: Ask, timeout_s: float) -> bool:
+        if self._closed.is_set():
+            return False
+        try:
+            ask(timeout_s)
+        except KafkaException as error:
+            log.debug("no answer: %s", error)
+            return False
+        return True
+
+    def _new_client(self, timeout_s: float) -> None:
+        # Refused connections are the expected answer while nobody is there.
+        Producer({**shared_properties(self._kafka), "log_level": 0}).list_topics(timeout=timeout_s)

@@ -1,0 +1,88 @@
+"""A client that has lost its brokers is told from one whose brokers are away."""
+
+import threading
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from streams import lifeline as lifeline_module
+from streams.errors import BrokerError
+from streams.lifeline import Lifeline
+from streams.settings import KafkaSettings
+
+WAIT_S = 20.0
+
+
+class Cluster:
+    """Brokers that may be away, and a client that may have lost them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lifeline_module, "_EVERY_S", 0.01)
+        self.away, self.client_is_lost, self.comes_later = True, False, False
+        self.asked = self.asked_anew = 0
+        self.problems: list[BrokerError] = []
+        self.told = threading.Event()
+        self.found = threading.Event()
+        self.several = threading.Event()
+        self.lifeline = Lifeline(KafkaSettings(), self.ask, self.on_lost, self.ask_anew)
+
+    def ask(self, _timeout_s: float) -> None:
+        self.asked += 1
+        if self.asked >= 5:
+            self.several.set()
+        if self.away or self.client_is_lost:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        self.found.set()
+
+    def ask_anew(self, _timeout_s: float) -> None:
+        self.asked_anew += 1
+        if self.away:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        if self.comes_later:
+            self.client_is_lost = False
+
+    def on_lost(self, problem: BrokerError) -> None:
+        self.problems.append(problem)
+        self.told.set()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch):
+    cluster = Cluster(monkeypatch)
+    yield cluster
+    cluster.lifeline.close()
+
+
+def test_brokers_that_are_away_are_waited_for_however_long(cluster: Cluster) -> None:
+    assert cluster.several.wait(WAIT_S)
+    assert not cluster.problems
+    cluster.away = False
+    assert cluster.found.wait(WAIT_S)
+    cluster.lifeline.close()
+    assert not cluster.problems
+
+
+def test_a_client_that_does_not_find_them_again_is_given_up(cluster: Cluster) -> None:
+    cluster.client_is_lost = True
+    assert cluster.several.wait(WAIT_S)
+    assert not cluster.problems
+    cluster.away = False
+    assert cluster.told.wait(WAIT_S)
+    assert "has lost its brokers" in str(cluster.problems[0])
+    assert cluster.asked_anew
+
+
+def test_one_that_finds_them_late_is_kept(cluster: Cluster) -> None:
+    """The new client is answered first; then the old one has its last chance."""
+    cluster.client_is_lost = cluster.comes_later = True
+    cluster.away = False
+    assert cluster.found.wait(WAIT_S)
+    cluster.lifeline.close()
+    assert not cluster.problems
+
+
+def test_once_closed_it_asks_no_more(cluster: Cluster) -> None:
+    assert cluster.several.wait(WAIT_S)
+    cluster.lifeline.close()
+    cluster.away = False
+    assert not cluster.found.wait(0.1)
