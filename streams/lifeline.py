@@ -60,7 +60,8 @@ class Lifeline:
     def close(self) -> None:
         """Ask no more; to be called before the client is closed."""
         self._closed.set()
-        self._thread.join()
+        # A question that has no answer by now will have none.
+        self._thread.join(2 * _LAST_CHANCE_S)
 
     def _look(self) -> None:
         while not self._closed.wait(_EVERY_S):
