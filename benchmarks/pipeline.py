@@ -1,7 +1,7 @@
 """From a record in the input topic to a score that can be read: throughput, latency, CPU, memory.
 
     python -m benchmarks.pipeline [--events 200000] [--rates 1000,5000,10000] [--seconds 20]
-        [--deliveries exactly_once,at_least_once] [--workers 1] [--strategy weighted_mean]
+        [--deliveries exactly_once,at_least_once] [--workers 1] [--strategy weighted_mean] [--smoke]
 
 A real broker, five models, JSON events of 30 features; broker, producer and reader share the
 machine with what is measured. Throughput is from a backlog that lies there before any process
@@ -20,12 +20,13 @@ import numpy as np
 
 from benchmarks.pipelines.ours import Ours
 from benchmarks.pipelines.processes import Sample
-from benchmarks.pipelines.rig import DISTINCT_EVENTS, Arrivals, Rig, rig
+from benchmarks.pipelines.rig import DISTINCT_EVENTS, TRAINING_ROWS, Arrivals, Rig, rig
 
 OFFLINE_BATCH = 2000
 US_PER_S = 1e6
 # A broker that has just been started compiles what it does often.
 WARM_S = 5
+SMOKE_ROWS = 600
 
 
 def models_alone_us(environment: Rig) -> float:
@@ -62,7 +63,8 @@ def report_cpu(arrivals: Arrivals, samples: list[Sample], alone_us: float) -> No
         total_us += each_us
         memory_mb = max(usage[name].memory_mb for _, usage in samples)
         print(f"  {name:12s} {each_us:6.1f} us CPU an event, {memory_mb:5.0f} MB")
-    print(f"  models alone {alone_us:6.1f} us, {alone_us / total_us:.2f} of these")
+    share = f"{alone_us / total_us:.2f} of these" if total_us else "too short to compare"
+    print(f"  models alone {alone_us:6.1f} us, {share}")
 
 
 def measure(environment: Rig, ours: Ours, options: argparse.Namespace, alone_us: float) -> None:
@@ -89,7 +91,7 @@ def measure(environment: Rig, ours: Ours, options: argparse.Namespace, alone_us:
         running.check()
         arrivals = Arrivals.load(out)
         for rate, path in sent:
-            late = arrivals.latencies_ms(path)[rate * WARM_S :]
+            late = arrivals.latencies_ms(path)[rate * options.warm_s :]
             p50, p95, p99, p999 = np.percentile(late, [50, 95, 99, 99.9])
             print(f"  {rate:6d}/s  p50 {p50:6.1f}  p95 {p95:6.1f}  p99 {p99:6.1f}  "
                   f"p99.9 {p999:6.1f}  max {late.max():6.1f} ms")  # fmt: skip
@@ -107,9 +109,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes the models share")
     parser.add_argument("--strategy", default="weighted_mean")
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--smoke", action="store_true", help="a toy size, to see that it runs")
     options = parser.parse_args()
+    options.warm_s, rows = WARM_S, TRAINING_ROWS
+    if options.smoke:
+        options.events, options.rates, options.seconds, options.warm_s = 3000, "100", 2, 1
+        options.deliveries, rows = "exactly_once", SMOKE_ROWS
     options.rates = [int(rate) for rate in options.rates.split(",") if rate]
-    with rig(options.bundle, long_lived=True) as environment:
+    with rig(options.bundle, long_lived=not options.smoke, training_rows=rows) as environment:
         alone_us = models_alone_us(environment)
         for delivery in options.deliveries.split(","):
             ours = Ours(delivery.replace("_", "-"), delivery, options.strategy, options.workers)

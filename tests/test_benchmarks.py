@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 120
-# What needs a broker or a Redis is measured by hand.
+# What needs a broker or a Redis is measured by hand, but for the whole pipeline.
 NEEDS_SERVER = re.compile(
     r"^\s*(from|import) (confluent_kafka|redis|streams\.(embedded|source|sink|admin|app))",
     re.MULTILINE,
@@ -41,3 +41,19 @@ def test_a_benchmark_runs_at_toy_size(name: str) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip()
+
+
+def test_the_whole_pipeline_runs_at_toy_size() -> None:
+    """With a broker, a trained ensemble and processes of its own."""
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.pipeline", "--smoke"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "exactly_once: backlog" in run.stdout
+    assert "100/s  p50" in run.stdout
+    assert "0 lost, 0 repeated" in run.stdout

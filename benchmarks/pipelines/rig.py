@@ -106,7 +106,9 @@ def _child(module: str, *arguments: object) -> "subprocess.Popen[bytes]":
 
 
 @contextmanager
-def rig(bundle: Path | None = None, *, long_lived: bool = False) -> Iterator[Rig]:
+def rig(
+    bundle: Path | None = None, *, long_lived: bool = False, training_rows: int = TRAINING_ROWS
+) -> Iterator[Rig]:
     """A broker that runs, and a bundle trained on a synthetic table where none is given.
 
     A `long_lived` broker spends its first minute on compiling: for steady streams, not for short
@@ -119,7 +121,7 @@ def rig(bundle: Path | None = None, *, long_lived: bool = False) -> Iterator[Rig
         EmbeddedKafka(Path(name) / "kafka", long_lived=long_lived) as kafka,
     ):
         directory = Path(name)
-        matrix = _matrix(TRAINING_ROWS)
+        matrix = _matrix(training_rows)
         if bundle is None:
             bundle = _train(matrix, directory)
         events = [
