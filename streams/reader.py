@@ -38,7 +38,7 @@ def require_readable(kafka: KafkaSettings, topic: str, group: str) -> None:
 
     Raises:
         AccessError: it may not.
-        BrokerError: the broker refuses for another reason.
+        BrokerError: the broker refuses for another reason, or does not answer.
         ConfigurationError: the client does not accept a property.
     """
     watch = Watch(f"topic {topic}")
@@ -52,19 +52,34 @@ def require_readable(kafka: KafkaSettings, topic: str, group: str) -> None:
     try:
         # Without it the client looks for the topic's leader a whole second later.
         consumer.list_topics(topic, ANSWER_TIMEOUT_S)
-        consumer.committed([TopicPartition(topic, 0)], timeout=ANSWER_TIMEOUT_S)
         consumer.assign([TopicPartition(topic, 0, OFFSET_END)])
-        message = consumer.poll(ANSWER_TIMEOUT_S)
+        refusal = _first_answer(consumer)
+        if refusal.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- its own name
+            consumer.committed([TopicPartition(topic, 0)], timeout=ANSWER_TIMEOUT_S)
     except KafkaException as error:
-        watch.check()
-        refusal = error.args[0]
-    else:
-        refusal = message.error() if message is not None else None
+        # Why a request was not answered is told beside it.
+        told = consumer.poll(0)
+        refusal = error.args[0] if told is None else told.error() or error.args[0]
     finally:
         consumer.close()
+    watch.check()
     # Whatever passes is met again by whoever reads.
-    if refusal is not None and not is_passing(refusal):
+    if not is_passing(refusal):
         raise translated(refusal, f"topic {topic} cannot be read by group {group}")
+
+
+def _first_answer(consumer: Consumer) -> KafkaError:
+    """What a consumer hears that stands at the end of a topic; the end itself is an answer too.
+
+    Raises:
+        KafkaException: nothing.
+    """
+    message = consumer.poll(ANSWER_TIMEOUT_S)
+    while message is not None and message.error() is None:  # written meanwhile
+        message = consumer.poll(ANSWER_TIMEOUT_S)
+    if message is None or (error := message.error()) is None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer"))  # noqa: SLF001
+    return error
 
 
 class TopicReader:

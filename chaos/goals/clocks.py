@@ -33,8 +33,9 @@ def wrong_clocks(count: int) -> Result:
             stage.await_flow(SETTLED_MS)
             stage.rest(2)  # first calls of everything
         stage.await_outcomes()
-        settled = stage.acknowledged.sent_ns.copy()
         with stage.load(RATE_PER_S / 2, skewed_event):
+            stage.await_flow(SETTLED_MS)  # the producer's first connection, too
+            settled = stage.acknowledged.sent_ns.copy()
             stage.rest(float(count))
         report = stage.report()
         since = [each for each in stage.reader.outcomes if each.source not in settled]

@@ -16,7 +16,7 @@ CHOSEN = {
     "wrong password": ["combiner", "check"],
     "unknown certificate authority": ["combiner", "monitor"],
     "nothing is allowed": ["worker", "monitor"],
-    "reading is not allowed": ["combiner"],
+    "reading is not allowed": ["worker", "combiner"],
     "record too large for its topic": ["worker", "combiner"],
 }
 
