@@ -17,6 +17,8 @@ FIRST_LIMIT = 32
 # A call that takes longer is made smaller: others wait behind it, and a watchdog must be able to
 # tell a large batch from a hung model.
 LONG_CALL_NS = 250_000_000
+# Full calls between two attempts to find out whether larger ones pay.
+TRY_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,18 +133,47 @@ class Mailbox:
 class BatchLimit:
     """How many rows a call may have, from how long calls take.
 
-    A fast model is soon given `max_rows`; one that needs milliseconds for each row gets batches
-    that take about `LONG_CALL_NS`.
+    A fast model is soon given `max_rows`. One whose calls take their time gets more rows as long
+    as these come nearly for nothing, as behind a network or on a graphics card; where each row
+    takes milliseconds, larger calls only make others wait.
     """
 
     def __init__(self, max_rows: int) -> None:
         assert max_rows > 0, max_rows
         self._max_rows = max_rows
         self.rows = min(FIRST_LIMIT, max_rows)
+        # The last full call before the limit grew: its rows, and what it took.
+        self._smaller: tuple[int, int] | None = None
+        self._tries_in = 0  # full calls until larger ones are tried again
 
     def observe(self, rows: int, took_ns: int) -> None:
         """Learn from a call of so many rows."""
         if took_ns > LONG_CALL_NS:
-            self.rows = max(1, min(self.rows, rows) // 2)
-        elif rows >= self.rows and took_ns < LONG_CALL_NS // 4:
-            self.rows = min(self.rows * 2, self._max_rows)
+            self._settle(max(1, min(self.rows, rows) // 2))
+        elif rows < self.rows:
+            return
+        elif took_ns < LONG_CALL_NS // 4:
+            self._grow(rows, took_ns)
+        elif self._smaller is None:
+            self._tries_in -= 1
+            if self._tries_in < 0:
+                self._grow(rows, took_ns)
+        elif _rows_are_cheap(self._smaller, (rows, took_ns)):
+            self._grow(rows, took_ns)
+        else:
+            self._settle(self._smaller[0])
+
+    def _grow(self, rows: int, took_ns: int) -> None:
+        """To what is not long even if every row costs alike."""
+        factor = min(2.0, LONG_CALL_NS / max(1, took_ns))
+        self._smaller = (rows, took_ns)
+        self.rows = min(int(self.rows * factor), self._max_rows)
+
+    def _settle(self, rows: int) -> None:
+        self.rows, self._smaller, self._tries_in = rows, None, TRY_EVERY
+
+
+def _rows_are_cheap(smaller: tuple[int, int], larger: tuple[int, int]) -> bool:
+    """Whether the rows that were added cost less than half of what a row costs on average."""
+    (few, few_ns), (many, many_ns) = smaller, larger
+    return (many_ns - few_ns) * many * 2 <= (many - few) * many_ns

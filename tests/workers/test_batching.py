@@ -108,5 +108,32 @@ def test_the_limit_finds_calls_that_are_not_long(ns_per_row):
     assert longest <= max(LONG_CALL_NS, ns_per_row)
 
 
+@pytest.mark.parametrize("call_ns", [40_000_000, 100_000_000, 150_000_000, 240_000_000])
+def test_a_model_that_costs_by_the_call_gets_all_there_is(call_ns):
+    limit = BatchLimit(2000)
+    for _ in range(60):
+        limit.observe(limit.rows, call_ns + limit.rows * 100)
+    assert limit.rows > 1000 or call_ns > 200_000_000
+    assert limit.rows > FIRST_LIMIT
+
+
+@pytest.mark.parametrize("ns_per_row", [3_000_000, 5_000_000, 7_000_000])
+def test_where_rows_cost_larger_calls_are_tried_seldom_and_given_up(ns_per_row):
+    limit, took = BatchLimit(2000), []
+    for _ in range(500):
+        took.append(limit.rows * ns_per_row)
+        limit.observe(limit.rows, took[-1])
+    assert max(took) <= LONG_CALL_NS
+    usual = sorted(took)[len(took) // 2]
+    assert sum(each > usual for each in took) < 10
+
+
+def test_after_a_call_that_hung_for_a_moment_it_grows_again():
+    limit = BatchLimit(2000)
+    for turn in range(400):
+        limit.observe(limit.rows, 2 * LONG_CALL_NS if turn == 30 else 150_000_000)
+    assert limit.rows == 2000
+
+
 def test_the_limit_never_exceeds_a_small_maximum():
     assert BatchLimit(5).rows == 5
