@@ -16,7 +16,8 @@ caretaker may be on his way, but whoever rattles for ever is locked out.
     the user's configuration  -                         at once: failed
 
 A child that lived for `healthy_ns` has a clean slate: the delay starts over, and its end does not
-count as a crash. Whoever is killed from outside has it after `working_ns`, the time to start.
+count as a crash. Whoever is ended from outside, in order or not, has it after `working_ns`, the
+time to start.
 """
 
 import signal
@@ -28,6 +29,8 @@ from streams.errors import AccessError, EnsembleError
 
 NS_PER_S = 1_000_000_000
 KILLED = -signal.SIGKILL
+# Who works and then ends in order, or of such a signal, was asked to.
+FROM_OUTSIDE = frozenset({0, -signal.SIGTERM, KILLED})
 # Tells a child how the one before it ended: its exit code, negative for a signal.
 PREDECESSOR_VARIABLE = "ENSEMBLE_PREDECESSOR_EXIT"
 
@@ -136,7 +139,7 @@ def judge(
     reason = reason_of(exit_code)
     if reason == "user":
         return history, GiveUp("failed")
-    enough_ns = policy.working_ns if exit_code == KILLED else policy.healthy_ns
+    enough_ns = policy.working_ns if exit_code in FROM_OUTSIDE else policy.healthy_ns
     lived_well = ended_ns - started_ns >= enough_ns
     if lived_well:
         history = History()

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.client import shared_properties
 from streams.errors import BrokerError
@@ -31,7 +31,8 @@ _LAST_CHANCE_S = 3.0
 class Lifeline:
     """Asks now and then by means of a client, and says when it has lost its brokers.
 
-    They are lost, and not just away, when a new client gets an answer and this one does not.
+    They are lost, and not just away, when a new client gets an answer and this one finds nobody to
+    ask. A request that waits behind a large answer is no sign of that.
 
     Args:
         kafka: where the cluster is.
@@ -65,20 +66,27 @@ class Lifeline:
 
     def _look(self) -> None:
         while not self._closed.wait(_EVERY_S):
-            if self._answers(self._ask, _PATIENCE_S):
+            if not self._is_cut_off(_PATIENCE_S):
                 continue
-            anew = self._answers(self._ask_anew, _PATIENCE_S)
-            if anew and not self._answers(self._ask, _LAST_CHANCE_S) and not self._closed.is_set():
+            if self._is_answered_anew() and self._is_cut_off(_LAST_CHANCE_S):
                 self._on_lost(
                     BrokerError("the Kafka client has lost its brokers, though they answer others")
                 )
                 return
 
-    def _answers(self, ask: Ask, timeout_s: float) -> bool:
+    def _is_cut_off(self, within_s: float) -> bool:
+        """Whether the client finds no broker to ask; one that is slow to answer is one."""
         if self._closed.is_set():
             return False
         try:
-            ask(timeout_s)
+            self._ask(within_s)
+        except KafkaException as error:
+            return bool(error.args[0].code() == KafkaError._TRANSPORT)  # noqa: SLF001 -- its name
+        return False
+
+    def _is_answered_anew(self) -> bool:
+        try:
+            self._ask_anew(_PATIENCE_S)
         except KafkaException as error:
             log.debug("no answer: %s", error)
             return False

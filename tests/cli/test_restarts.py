@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.restarts import (
+    FROM_OUTSIDE,
     NS_PER_S,
     GiveUp,
     History,
@@ -68,6 +69,12 @@ def test_what_somebody_else_kills_is_started_for_ever() -> None:
 
 def test_an_end_without_an_error_counts_as_a_crash_too() -> None:
     assert ends(*[(0, 0)] * POLICY.crashes)[-1] == GiveUp("quarantined")
+
+
+@pytest.mark.parametrize("exit_code", [0, -15, -9])
+def test_who_is_ended_from_outside_again_and_again_is_started_at_once(exit_code: int) -> None:
+    """As a person who tries it out does, or a rolling restart."""
+    assert delays_s(*[(exit_code, 1.5)] * 50) == [0.1] * 50
 
 
 def test_one_that_lives_a_while_between_crashes_is_never_quarantined() -> None:
@@ -141,7 +148,8 @@ def test_never_more_crashes_within_a_window_than_allowed(lives: list[tuple[int, 
     for exit_code, lived_s in lives:
         started_ns, now_ns = now_ns, now_ns + int(lived_s * NS_PER_S)
         history, decision = judge(POLICY, history, exit_code, started_ns, now_ns)
-        if lived_s * NS_PER_S >= (POLICY.working_ns if exit_code == -9 else POLICY.healthy_ns):
+        outside = exit_code in FROM_OUTSIDE
+        if lived_s * NS_PER_S >= (POLICY.working_ns if outside else POLICY.healthy_ns):
             crashed_at_ns.clear()
         elif reason_of(exit_code) == "itself":
             crashed_at_ns.append(now_ns)

@@ -19,6 +19,7 @@ class Cluster:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(lifeline_module, "_EVERY_S", 0.01)
         self.away, self.client_is_lost, self.comes_later = True, False, False
+        self.failure = KafkaError._TRANSPORT
         self.asked = self.asked_anew = 0
         self.problems: list[BrokerError] = []
         self.told = threading.Event()
@@ -31,7 +32,7 @@ class Cluster:
         if self.asked >= 5:
             self.several.set()
         if self.away or self.client_is_lost:
-            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+            raise KafkaException(KafkaError(self.failure))
         self.found.set()
 
     def ask_anew(self, _timeout_s: float) -> None:
@@ -77,6 +78,16 @@ def test_one_that_finds_them_late_is_kept(cluster: Cluster) -> None:
     cluster.client_is_lost = cluster.comes_later = True
     cluster.away = False
     assert cluster.found.wait(WAIT_S)
+    cluster.lifeline.close()
+    assert not cluster.problems
+
+
+def test_one_whose_answers_are_slow_is_kept(cluster: Cluster) -> None:
+    """On a slow way a request waits behind what is being fetched."""
+    cluster.failure = KafkaError._TIMED_OUT
+    cluster.client_is_lost = True
+    cluster.away = False
+    assert cluster.several.wait(WAIT_S)
     cluster.lifeline.close()
     assert not cluster.problems
 
