@@ -203,6 +203,8 @@ class Refusing(AbstractContextManager["Refusing"]):
             tables={
                 "kafka": {"properties": dict(case.properties)},
                 "topics": dict(case.topics),
+                # Nobody runs beside it whose first answer would be worth waiting for.
+                "combiner": {"start_up_ms": 1000},
                 "ensemble": {"name": directory.name},
             },
         )
