@@ -627,7 +627,7 @@ def test_one_that_slept_leaves_its_slot_to_whoever_has_it_by_now(live: Live) -> 
     load = live.load(RATE_PER_S)
     settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=SHORT_SESSIONS)
     first = live.start(settings)
-    for _ in range(3):
+    for _ in range(2):
         live.await_more(reader, 500)
         os.kill(first.process.pid, signal.SIGSTOP)
         second = live.start(settings)
