@@ -310,10 +310,10 @@ class Source:
     def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("%d partitions were given to somebody else, or to nobody", len(partitions))
         self._forget(partitions)
-        self._leave_if_slept()
         told = self._on_lost or self._on_revoke
         if told is not None:
             told(partitions)
+        self._leave_if_slept()
 
     def _leave_if_slept(self) -> None:
         """Who slept must not put out the process that may have its place by now.
