@@ -65,14 +65,16 @@ class Lifeline:
         self._thread.join(2 * _LAST_CHANCE_S)
 
     def _look(self) -> None:
-        while not self._closed.wait(_EVERY_S):
-            if not self._is_cut_off(_PATIENCE_S):
-                continue
-            if self._is_answered_anew() and self._is_cut_off(_LAST_CHANCE_S):
-                self._on_lost(
-                    BrokerError("the Kafka client has lost its brokers, though they answer others")
-                )
-                return
+        try:
+            while not self._closed.wait(_EVERY_S):
+                if not self._is_cut_off(_PATIENCE_S):
+                    continue
+                if self._is_answered_anew() and self._is_cut_off(_LAST_CHANCE_S):
+                    problem = "the Kafka client has lost its brokers, though they answer others"
+                    self._on_lost(BrokerError(problem))
+                    return
+        except RuntimeError as error:
+            log.debug("the client was closed meanwhile: %s", error)
 
     def _is_cut_off(self, within_s: float) -> bool:
         """Whether the client finds no broker to ask; one that is slow to answer is one."""

@@ -19,7 +19,7 @@ class Cluster:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(lifeline_module, "_EVERY_S", 0.01)
         self.away, self.client_is_lost, self.comes_later = True, False, False
-        self.failure = KafkaError._TRANSPORT
+        self.failure, self.closed = KafkaError._TRANSPORT, False
         self.asked = self.asked_anew = 0
         self.problems: list[BrokerError] = []
         self.told = threading.Event()
@@ -31,6 +31,8 @@ class Cluster:
         self.asked += 1
         if self.asked >= 5:
             self.several.set()
+        if self.closed:
+            raise RuntimeError("Handle has been closed")
         if self.away or self.client_is_lost:
             raise KafkaException(KafkaError(self.failure))
         self.found.set()
@@ -97,3 +99,10 @@ def test_once_closed_it_asks_no_more(cluster: Cluster) -> None:
     cluster.lifeline.close()
     cluster.away = False
     assert not cluster.found.wait(0.1)
+
+
+def test_a_client_that_was_closed_is_left_alone(cluster: Cluster) -> None:
+    cluster.closed = True
+    cluster.lifeline._thread.join(WAIT_S)
+    assert not cluster.lifeline._thread.is_alive()
+    assert not cluster.problems
