@@ -38,7 +38,7 @@ def require_readable(kafka: KafkaSettings, topic: str, group: str) -> None:
 
     Raises:
         AccessError: it may not.
-        BrokerError: the broker refuses for another reason, or does not answer.
+        BrokerError: the broker refuses for another reason.
         ConfigurationError: the client does not accept a property.
     """
     watch = Watch(f"topic {topic}")

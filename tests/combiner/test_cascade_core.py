@@ -53,19 +53,19 @@ def test_what_was_not_asked_is_no_fallback_and_not_missed() -> None:
     assert certain["confidence"] == 1.0
 
 
+def without_the_heavy_one(world: World, count: int, cheap: float) -> None:
+    for _ in range(count):
+        offsets = world.produce(EVENTS, True)
+        answered(world, EVENTS, offsets, a=cheap)
+        world.settle()
+        world.wait(DEADLINE_MS)
+
+
 def test_it_fails_over_events_that_it_was_asked_about_alone() -> None:
     world = cascade()
-    for _ in range(20):
-        offsets = world.produce(EVENTS, True)
-        answered(world, EVENTS, offsets, a=CERTAIN)
-        world.settle()
-        world.wait(DEADLINE_MS)
+    without_the_heavy_one(world, 20, CERTAIN)
     assert [report.state for report in world.core.report()] == ["HEALTHY", "HEALTHY"]
-    for _ in range(6):
-        offsets = world.produce(EVENTS, True)
-        answered(world, EVENTS, offsets, a=UNCERTAIN)
-        world.settle()
-        world.wait(DEADLINE_MS)
+    without_the_heavy_one(world, 6, UNCERTAIN)
     assert [report.state for report in world.core.report()] == ["HEALTHY", "FAILED"]
     # Nobody waits for it, and it is asked all the same, which brings it back.
     for _ in range(4):
