@@ -3,10 +3,11 @@
     python -m chaos.wrapper --die "after commit" --while FILE -- combiner --slot 0 …
     python -m chaos.wrapper --step-clock 600 --every 2 -- combiner --slot 0 …
 
-`--die STEP` kills the process (SIGKILL to itself) at that step, after a number of passes that
-differs from life to life. `--step-clock SECONDS` makes the wall clock jump: right, ahead, behind,
-by so much, every so often. Only what Python reads jumps; the Kafka client has a clock of its own.
-With `--while FILE` nothing is wrong with a process that starts when the file is gone.
+`--die STEP` kills the process (SIGKILL to itself) when it comes to that step for the n-th time:
+`--passes` says which, and without it chance does, anew in each life. `--step-clock SECONDS` makes
+the wall clock jump: right, ahead, behind, by so much, every so often. Only what Python reads jumps;
+the Kafka client has a clock of its own. With `--while FILE` nothing is wrong with a process that
+starts when the file is gone.
 """
 
 import argparse
@@ -44,10 +45,10 @@ WORKER_STEPS = ("after consume", "after produce", "before offset commit", "after
 FEWEST, MOST = 3, 25
 
 
-def die_at(step: str) -> None:
-    """Let this process kill itself at a step, some passes from now on."""
+def die_at(step: str, passes: int) -> None:
+    """Let this process kill itself when it reaches a step so many times (0 leaves it to chance)."""
     client, method, before = STEPS[step]
-    left = random.Random(os.getpid()).randint(FEWEST, MOST)
+    left = passes or random.Random(os.getpid()).randint(FEWEST, MOST)
 
     def passed() -> None:
         nonlocal left
@@ -88,13 +89,14 @@ def main(arguments: Sequence[str]) -> None:
     place = arguments.index("--")
     parser = argparse.ArgumentParser(prog="chaos.wrapper")
     parser.add_argument("--die", choices=STEPS)
+    parser.add_argument("--passes", type=int, default=0)
     parser.add_argument("--step-clock", type=float, default=0.0)
     parser.add_argument("--every", type=float, default=2.0)
     parser.add_argument("--while", type=Path, dest="fault")
     wanted = parser.parse_args(arguments[:place])
     faulty = wanted.fault is None or wanted.fault.exists()
     if wanted.die and faulty:
-        die_at(wanted.die)
+        die_at(wanted.die, wanted.passes)
     if wanted.step_clock and faulty:
         step_clock(wanted.step_clock, wanted.every)
     sys.argv = ["ensemble", *arguments[place + 1 :]]

@@ -1,6 +1,7 @@
 """`ensemble dead-letters` with a real broker: filters, attempts, kills, and the end of the loop."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from chaos.reader import Reader, headers_of, wait_for
+from chaos.reader import Reader, headers_of
+from chaos.stage import ROOT
+from replay.resend import BATCH_LETTERS
 from streams.embedded import EmbeddedKafka
 from streams.events import BadEvent
 from streams.records import Headers, dead_letter_headers
@@ -20,6 +23,7 @@ from tests.conftest import Topics
 
 EXTERNAL = '[[models]]\nname = "{}"\nexternal = true\nversion = "1"\n'
 Headings = list[tuple[str, str]]
+DESK_STEPS = ("after produce", "after send_offsets", "before commit", "after commit")
 
 
 class Letters:
@@ -59,13 +63,12 @@ class Letters:
         counted: dict[str, int] = json.loads(self.run("replay", "--json", *arguments).stdout)
         return {fate: count for fate, count in counted.items() if fate != "dry_run"}
 
-    def sent(self, *, committed: bool = True) -> list[tuple[int, bytes, bytes, Headings]]:
+    def sent(self) -> list[tuple[int, bytes, bytes, Headings]]:
         """Partition, key, value and headers of everything in the input topic."""
-        isolation = "read_committed" if committed else "read_uncommitted"
         consumer = Consumer(
             {
                 "bootstrap.servers": self.servers, "group.id": "test",
-                "isolation.level": isolation, "enable.partition.eof": True,
+                "isolation.level": "read_committed", "enable.partition.eof": True,
             }
         )  # fmt: skip
         consumer.assign([TopicPartition(self.events, partition, 0) for partition in range(2)])
@@ -158,31 +161,32 @@ def test_show_and_what_is_cut(letters: Letters) -> None:
     assert letters.sent() == []
 
 
-def test_kill_9_in_the_middle_neither_loses_nor_repeats(letters: Letters) -> None:
-    count = 6000
-    letters.write(count, per_transaction=1000)
-    interrupted = sum(killed_in_the_middle(letters) for _ in range(4))
-    assert interrupted >= 2
-    assert len(letters.sent()) < count
+@pytest.mark.parametrize("step", DESK_STEPS)
+def test_kill_9_in_the_middle_neither_loses_nor_repeats(letters: Letters, step: str) -> None:
+    count = 5 * BATCH_LETTERS
+    letters.write(count, per_transaction=BATCH_LETTERS)
+    for _ in range(2):
+        killed_at(step, letters)
+    # Of each life the first transaction, and at most the second.
+    assert 2 * BATCH_LETTERS <= len(letters.sent()) < count
     letters.replay()
     found = letters.sent()
     assert Counter(key for _, key, _, _ in found) == {b"k%d" % number: 1 for number in range(count)}
     assert {dict(headers)[Headers.ATTEMPTS] for _, _, _, headers in found} == {"1"}
 
 
-def killed_in_the_middle(letters: Letters) -> bool:
-    """Start sending, and kill once more records are there, whether they are committed or not."""
-    command = [sys.executable, "-P", "-m", "cli", "dead-letters", "replay", "-c"]
-    before = len(letters.sent(committed=False))
-    process = subprocess.Popen([*command, str(letters.config)], stdout=subprocess.DEVNULL)
-
-    def begun() -> bool:
-        ended = process.poll() is not None
-        return ended or len(letters.sent(committed=False)) > before
-
-    wait_for(begun, lambda: "nothing was sent")
-    process.kill()
-    return process.wait() == -signal.SIGKILL
+def killed_at(step: str, letters: Letters) -> None:
+    """Send, and die within the second transaction."""
+    passes = 1 + BATCH_LETTERS if step == "after produce" else 2
+    wrapper = ["chaos.wrapper", "--die", step, "--passes", str(passes), "--"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", *wrapper, "dead-letters", "replay", "-c", letters.config],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
 
 
 def await_count(live: Live, reader: Reader, count: int) -> None:
