@@ -3,9 +3,11 @@
 import gc
 import json
 import random
+import tempfile
 import time
 import traceback
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -19,6 +21,8 @@ from chaos.storm import raise_storm, rows_of
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
 )
+
+LOGS = Path(tempfile.gettempdir()) / "chaos-logs"
 
 
 @app.callback()
@@ -62,6 +66,9 @@ def storm(
     seconds: Annotated[float, typer.Option(min=1, help="How long things are broken.")] = 600.0,
     seed: Annotated[int, typer.Option(help="Of the order of faults; -1 draws one.")] = -1,
     rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 1000.0,
+    logs: Annotated[
+        Path, typer.Option(help="Where the logs of a storm go that was not survived.")
+    ] = LOGS,
 ) -> None:
     """Every kind of fault in random order; exit code 1 unless each event has one right outcome."""
     chosen = seed if seed >= 0 else random.SystemRandom().randrange(1_000_000)
@@ -72,13 +79,16 @@ def storm(
         began_s = began_s or time.monotonic()
         typer.echo(f"{time.monotonic() - began_s:6.1f} s  {name}", err=True)
 
-    found = raise_storm(seconds, chosen, rate, tell)
+    directory = logs / f"{chosen}"
+    found = raise_storm(seconds, chosen, rate, tell, logs=directory)
     table = Table(f"storm of seed {chosen}", "", box=None)
     for row in rows_of(found):
         table.add_row(*row)
     Console(width=100).print(table)
     if found.complaint:
         typer.echo(found.complaint, err=True)
+    if not found.survived:
+        typer.echo(f"not survived; the logs are in {directory}", err=True)
     raise typer.Exit(0 if found.survived else 1)
 
 

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-from chaos.load import Event, good_event, skewed_ms
+from chaos.load import POISON_KEY, Event, good_event, skewed_ms
 from chaos.models import MOODS
 from chaos.proxy import END_TXN, Toxics, Treatment
 from chaos.stage import Stage
@@ -33,12 +33,12 @@ POISON: tuple[bytes | None, ...] = (
 def mixed_event(number: int) -> Event:
     """Mostly good events; each fiftieth is poison, and most producers' clocks are wrong.
 
-    >>> mixed_event(49)[0] is None, mixed_event(50)[0]
-    (True, b'{"id":"e50","x":0.0}')
+    >>> mixed_event(49)[:2], mixed_event(50)[0]
+    ((None, b'poison-49'), b'{"id":"e50","x":0.0}')
     """
     value, key, _ = good_event(number)
     if is_poison(number):
-        value = POISON[number // 50 % len(POISON)]
+        value, key = POISON[number // 50 % len(POISON)], b"%s%d" % (POISON_KEY, number)
     return value, key, skewed_ms(number)
 
 

@@ -19,6 +19,9 @@ HOUR_MS = 3_600_000
 
 MakeEvent = Callable[[int], Event]
 
+# What the keys of events begin with that cannot be scored: their values may be anything.
+POISON_KEY = b"poison-"
+
 
 def good_event(number: int) -> Event:
     """An event that every model can score; its id is `e<number>`, its key one of a thousand.
@@ -35,23 +38,31 @@ def skewed_ms(number: int) -> int:
     return (0, now_ms + HOUR_MS, now_ms - HOUR_MS, 1)[number // 7 % 4]
 
 
+def name_of(message: Message) -> str:
+    """What an outcome calls this event: its id, or the key of one that cannot be scored."""
+    key = message.key() or b""
+    if key.startswith(POISON_KEY):
+        return key.decode()
+    return str(msgspec.json.decode(message.value() or b"")["id"])
+
+
 class Acknowledged:
     """Events that the broker has, and when they were sent.
 
     Attributes:
         sent_ns: event → monotonic time of the call that sent it.
-        unplaced: the same for those whose offset nobody knows, by their value: after a broker was
+        unplaced: the same for those whose offset nobody knows, by `name_of`: after a broker was
             killed it may answer a repeated request only with the word that it has the records.
         unsent: what a producer that lost its brokers never sent.
-        doubtful: what it had sent without an answer, by value: events only if somebody saw them.
+        doubtful: what it had sent without an answer, by name: events only if somebody saw them.
         failed: what was refused; must stay empty where everything is to arrive.
     """
 
     def __init__(self) -> None:
         self.sent_ns: dict[str, int] = {}
-        self.unplaced: dict[bytes, int] = {}
+        self.unplaced: dict[str, int] = {}
         self.unsent: list[Message] = []
-        self.doubtful: dict[bytes, int] = {}
+        self.doubtful: dict[str, int] = {}
         self.failed: list[KafkaError] = []
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
@@ -60,7 +71,7 @@ class Acknowledged:
         if code == KafkaError._PURGE_QUEUE:  # noqa: SLF001 -- the client's own names
             self.unsent.append(message)
         elif code == KafkaError._PURGE_INFLIGHT:  # noqa: SLF001
-            self.doubtful[message.value() or b""] = time.monotonic_ns()
+            self.doubtful[name_of(message)] = time.monotonic_ns()
         elif error is not None:
             self.failed.append(error)
         else:
@@ -71,17 +82,16 @@ class Acknowledged:
         at_ns = time.monotonic_ns() - round(waited_s * 1e9)
         offset = message.offset()
         if offset is None or offset < 0:
-            self.unplaced[message.value() or b""] = at_ns
+            self.unplaced[name_of(message)] = at_ns
         else:
             self.sent_ns[f"{message.topic()}/{message.partition()}/{offset}"] = at_ns
 
     def place(self, sources: Mapping[str, str]) -> None:
-        """Find those that are unplaced by their ids: id → event. The others count as lost."""
-        for value, at_ns in self.unplaced.items():
-            name = msgspec.json.decode(value)["id"]
+        """Find those that are unplaced: name → event. The others count as lost."""
+        for name, at_ns in self.unplaced.items():
             self.sent_ns[sources.get(name, f"{name}, acknowledged without an offset")] = at_ns
-        for value, at_ns in self.doubtful.items():
-            if (source := sources.get(msgspec.json.decode(value)["id"])) is not None:
+        for name, at_ns in self.doubtful.items():
+            if (source := sources.get(name)) is not None:
                 self.sent_ns[source] = at_ns
         self.unplaced.clear()
         self.doubtful.clear()

@@ -113,7 +113,8 @@ def outcome_of(message: Message, read_ns: int = 0, *, whole: bool = True) -> Out
     if Headers.TOPIC in headers:
         source = "/".join(headers[n] for n in (Headers.TOPIC, Headers.PARTITION, Headers.OFFSET))
         content = f"dead: {headers[Headers.CLASS]}"
-        return Outcome(source, "", content, place, DEAD, read_ns, kept)
+        key = (message.key() or b"").decode(errors="replace")
+        return Outcome(source, key, content, place, DEAD, read_ns, kept)
     record = json.loads(message.value() or b"")
     rung = record["fallback"]
     content = f"{record['id']} {record['score']!r} {record['label']} {rung} {record['missing']}"

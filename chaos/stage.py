@@ -8,6 +8,7 @@
 Everything is torn down at the end of the block, whatever fails.
 """
 
+import shutil
 import tempfile
 import threading
 import time
@@ -265,6 +266,12 @@ class Stage(Processes, AbstractContextManager["Stage"]):
             self._progress,
             timeout_s,
         )
+
+    def copy_logs(self, directory: Path) -> None:
+        """What processes and brokers have written so far."""
+        shutil.copytree(self.directory / "logs", directory, dirs_exist_ok=True)
+        for broker in self.kafka.brokers:
+            shutil.copy(broker.log_path, directory / f"broker-{broker.node_id}.log")
 
     def _progress(self) -> str:
         missing = sorted(self.acknowledged.sent_ns.keys() - self.reader.sources)

@@ -5,8 +5,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from chaos.faults import FAULTS, is_poison, mixed_event
+from chaos.faults import FAULTS, mixed_event
+from chaos.load import POISON_KEY
 from chaos.plan import ANY_TIMESTAMP, Plan
 from chaos.stage import Report, Stage
 from chaos.verdict import DEAD, Outcome
@@ -63,6 +65,7 @@ def raise_storm(
     rate_per_s: float,
     tell: Callable[[str], None],
     kinds: Sequence[str] = tuple(FAULTS),
+    logs: Path | None = None,
 ) -> Storm:
     """Break everything for some seconds, and wait until it has recovered.
 
@@ -72,6 +75,7 @@ def raise_storm(
         rate_per_s: events per second.
         tell: called with each fault as it begins.
         kinds: of `FAULTS`.
+        logs: where the logs of a storm go that was not survived.
     """
     chance = random.Random(seed)
     faults: Counter[str] = Counter()
@@ -89,23 +93,25 @@ def raise_storm(
                 faults[name] += 1
                 stage.rest(chance.uniform(0.2, LONGEST_PAUSE_S))
         report = stage.report(wait=lambda: stage.await_outcomes(SETTLE_S))
-        wrong = sum(_misjudged(each, stage.plan.partitions) for each in stage.reader.outcomes)
-        return Storm(
+        wrong = sum(_misjudged(each) for each in stage.reader.outcomes)
+        storm = Storm(
             seed, seconds, rate_per_s, faults, len(stage.ended), report, wrong, stage.complaint
         )
+        if logs is not None and not storm.survived:
+            stage.copy_logs(logs)
+        return storm
 
 
-def _misjudged(outcome: Outcome, partitions: int) -> bool:
-    """The n-th event of a partition has a number, and the number tells whether it is poison."""
-    _, partition, offset = outcome.source.split("/")
-    number = int(offset) * partitions + int(partition)
-    return (outcome.rung == DEAD) != is_poison(number)
+def _misjudged(outcome: Outcome) -> bool:
+    """Whether it is a score without an id of ours, or the dead letter of an event that has one."""
+    if outcome.rung == DEAD:
+        return not outcome.id.startswith(POISON_KEY.decode())
+    return not outcome.id.startswith("e")
 
 
 def rows_of(storm: Storm) -> list[tuple[str, str]]:
     """The table of a storm: what, and how much."""
     report, timing = storm.report, storm.report.timing
-    wrong = report.during if not report.during.clean else report.after
     rungs = ", ".join(f"{name} {count:,}" for name, count in report.rungs.most_common())
     return [
         *((f"fault: {name}", f"{count}") for name, count in sorted(storm.faults.items())),
@@ -116,14 +122,29 @@ def rows_of(storm: Storm) -> list[tuple[str, str]]:
         ("scored", f"{report.scored:,} ({rungs})"),
         ("dead letters", f"{report.dead:,}"),
         ("scored or dead by mistake", f"{storm.misjudged:,}"),
-        ("lost", f"{len(wrong.lost):,}"),
-        ("duplicates", f"{len(wrong.duplicates):,}"),
-        ("contradictory", f"{len(wrong.contradictory):,}"),
-        ("of no event", f"{len(wrong.strange):,}"),
-        ("out of order", f"{len(wrong.disordered):,}"),
+        *_wrong(report),
         ("late (faults included)", f"{timing.late:,}"),
         ("latency p50, p99, max", _latency(timing.p50_ms, timing.p99_ms, timing.max_ms)),
         ("longest gap", f"{timing.gap_s:.1f} s; of one partition {timing.partition_gap_s:.1f} s"),
+    ]
+
+
+def _wrong(report: Report) -> list[tuple[str, str]]:
+    """What the reader beside the storm counted, and what another one found afterwards."""
+    kinds = {
+        "lost": "lost",
+        "duplicates": "duplicates",
+        "contradictory": "contradictory",
+        "strange": "of no event",
+        "disordered": "out of order",
+    }
+    counted = (
+        (name, len(getattr(report.during, kind)), len(getattr(report.after, kind)))
+        for kind, name in kinds.items()
+    )
+    return [
+        (name, f"{live:,}" if live == later else f"{live:,} live, {later:,} afterwards")
+        for name, live, later in counted
     ]
 
 

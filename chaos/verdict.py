@@ -22,7 +22,7 @@ class Outcome:
 
     Attributes:
         source: `topic/partition/offset` of the event.
-        id: of the event; empty in a dead letter.
+        id: of the event; of a dead letter its key, as no id may have been found.
         content: everything that must not differ between two outcomes of one event.
         place: the topic and partition it was found in, and its offset there.
         rung: the fallback of a score, or `DEAD`.
