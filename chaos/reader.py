@@ -5,16 +5,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from chaos.verdict import DEAD, Outcome
+from streams.lifeline import Lifeline
 from streams.records import Headers
+from streams.settings import KafkaSettings
 
 # A process imports for seconds on a loaded machine, a static member that left for good is missed
 # after its session: nothing here waits for time to pass.
 TIMEOUT_S = 60.0
-# Longer than a broker's restart.
-SILENCE_S = 8.0
 # A client that has lost its broker finds it again, and does not wait for another one.
 RECONNECTING: dict[str, str | int] = {
     "metadata.recovery.strategy": "none",
@@ -63,6 +63,26 @@ class Background:
         self._thread.join()
         if self._failure is not None:
             raise self._failure
+
+
+class Vigil:
+    """Knows when a client has lost its brokers, and never finds them again (`streams.lifeline`).
+
+    Attributes:
+        lost: set then.
+    """
+
+    def __init__(self, servers: str, client: Consumer | Producer, topic: str) -> None:
+        self.lost = threading.Event()
+        self._lifeline = Lifeline(
+            KafkaSettings(bootstrap_servers=servers),
+            lambda wait_s: client.list_topics(topic, wait_s),
+            lambda _: self.lost.set(),
+        )
+
+    def close(self) -> None:
+        """Look no more; to be called before the client is closed."""
+        self._lifeline.close()
 
 
 def reading(servers: str, **properties: str | int | bool) -> Consumer:
@@ -172,35 +192,29 @@ class Reader(Background):
         self._whole = whole
         self._servers = servers
         self._next = {(p.topic, p.partition): 0 for p in places_of(topics, partitions)}
-        self._consumer = self._new_consumer()
-        self._silence_s = SILENCE_S
-        self._heard_s = time.monotonic()
         self._dropped: list[Consumer] = []
+        self._begin()
         self._thread.start()
 
-    def _new_consumer(self) -> Consumer:
-        """Goes on behind what was read."""
-        consumer = reading(self._servers)
-        consumer.assign([TopicPartition(*place, offset) for place, offset in self._next.items()])
-        return consumer
-
-    def _begin_anew(self) -> None:
-        """A client that hears nothing may have lost its brokers (see `streams.lifeline`)."""
-        # Closing one that has lost them may take for ever.
-        self._dropped.append(self._consumer)
-        self._consumer = self._new_consumer()
-        self._heard_s = time.monotonic()
-        self._silence_s *= 2
+    def _begin(self) -> None:
+        """Go on behind what was read, with a new consumer."""
+        self._consumer = reading(self._servers)
+        self._consumer.assign(
+            [TopicPartition(*place, offset) for place, offset in self._next.items()]
+        )
+        (topic, _), *_ = self._next
+        self._vigil = Vigil(self._servers, self._consumer, topic)
 
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                if time.monotonic() - self._heard_s > self._silence_s:
-                    self._begin_anew()
+                if self._vigil.lost.is_set():
+                    # Closing one that has lost its brokers may take for ever.
+                    self._dropped.append(self._consumer)
+                    self._begin()
                 messages = self._consumer.consume(1, 0.05)
                 if messages:
                     messages += self._consumer.consume(999, 0)
-                    self._heard_s, self._silence_s = time.monotonic(), SILENCE_S
                 now_ns = time.monotonic_ns()
                 for message in messages:
                     if message.error() is None:
@@ -209,4 +223,5 @@ class Reader(Background):
                         self.sources.add(outcome.source)
                         self._next[outcome.place[:2]] = outcome.place[2] + 1
         finally:
+            self._vigil.close()
             self._consumer.close()
