@@ -46,6 +46,11 @@ class Runs:
     def __len__(self) -> int:
         return len(self.starts)
 
+    @property
+    def total(self) -> int:
+        """How many offsets they hold."""
+        return int((self.stops - self.starts).sum())
+
     def contain(self, offsets: Ints) -> Bools:
         """bool[N]: which of int64[N] offsets are within."""
         if not len(self):

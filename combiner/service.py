@@ -6,12 +6,12 @@ publishes and commits on another; the cache writes on a third.
 
 import logging
 import threading
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
 from confluent_kafka import TopicPartition
 
 from cache.protocol import ScoreCache
-from combiner.ahead import UnreadableError, decode
+from combiner.ahead import Runs, UnreadableError, decode
 from combiner.assembly import block_maker, combiner_of
 from combiner.core import Combiner
 from combiner.escalations import Escalations
@@ -28,6 +28,7 @@ from combiner.outbox import (
     rewind_wait_s,
 )
 from combiner.output import Output, Place
+from combiner.published import Published
 from combiner.refining import knowledge_of
 from combiner.throttle import Throttle
 from registry.bundle import LoadedBundle
@@ -119,6 +120,11 @@ class CombinerService:
         on = settings.cascade.on
         self._escalations = Escalations(settings, metrics, clock) if on else None
         self._outbox = self._new_outbox()
+        # Without transactions outcomes are always ahead of the positions, and come again.
+        checked = settings.combiner.skip_published and settings.combiner.delivery == "exactly_once"
+        self._published = (
+            Published(settings, self._identity.group, self._block_of) if checked else None
+        )
 
     # -- construction ------------------------------------------------------------------------
 
@@ -225,7 +231,7 @@ class CombinerService:
     def _take_in(self, fetched: Sequence[Columns]) -> None:
         """Events first: an answer whose event is in the same fetch need not be held."""
         predictions = self._settings.topics.predictions
-        self._begin({columns.place for columns in fetched} & self._new)
+        self._begin([columns for columns in fetched if columns.place in self._new])
         now_ns = self._clock.monotonic_ns()
         for columns in fetched:
             if columns.place[0] != predictions:
@@ -237,15 +243,17 @@ class CombinerService:
             if columns.place[0] == predictions:
                 self._add_frames(columns, now_ns)
 
-    def _begin(self, places: Set[Place]) -> None:
+    def _begin(self, fetched: Sequence[Columns]) -> None:
         """Learn what has its outcome already, with the first records of some partitions.
 
         Not before: until then the position may still be inside another process's transaction,
         and asking would wait for its end.
         """
-        if not places:
+        if not fetched:
             return
-        for place, position in self._source.committed(sorted(places)).items():
+        first = {columns.place: int(columns.offsets[0]) for columns in fetched}
+        positions: dict[Place, tuple[int, Runs]] = {}
+        for place, position in self._source.committed(sorted(first)).items():
             try:
                 gone = decode(*position)
             except UnreadableError as error:
@@ -257,8 +265,15 @@ class CombinerService:
                 ) from error
             if len(gone):
                 log.info("%s/%d: outcomes are there for %d ranges ahead", *place, len(gone))
+            # Reading may have begun with an older answer than this one.
+            positions[place] = min(position.offset, first[place]), gone
+        if self._published is not None:
+            for place, gone in self._published.beyond(positions).items():
+                self._metrics.counter(signals.SKIPPED_EVENTS).inc(gone.total)
+                positions[place] = positions[place][0], gone
+        for place, (_, gone) in positions.items():
             self._core.skip(place, gone)
-        self._new -= places
+        self._new -= first.keys()
 
     def _open(self, place: Place) -> None:
         self._core.open(place, self._source.high_watermark(place))

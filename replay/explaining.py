@@ -13,11 +13,11 @@ from registry.bundle import LoadedBundle
 from replay.bounds import Bound
 from replay.finding import Finder, Story
 from replay.output import ScoreOutput
-from replay.reading import StretchReader
 from replay.run import Replay, Wanted
 from streams.errors import DataError
 from streams.records import ScoredRecord
 from streams.settings import Settings
+from streams.stretches import StretchReader
 
 # Two computers may add up floats in another order.
 _SAME = 1e-9

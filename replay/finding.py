@@ -7,12 +7,12 @@ import msgspec
 import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from replay.reading import Place, Stretch, StretchReader
 from replay.relive import frame_of
 from streams.errors import DataError
 from streams.frames import UNSTATED_REASON, Timing
 from streams.records import ScoredRecord
 from streams.settings import Settings
+from streams.stretches import Place, Stretch, StretchReader
 
 # Answers and scores are looked for from so long before the event's timestamp on: clocks of
 # machines differ by less. Answers that come so long after the score are not looked for.

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from combiner.facts import FactsWanted
 from combiner.output import Output
 from combiner.window import EventBlock, block_of
-from replay.reading import Place, Stretch, StretchReader
 from replay.timeline import Answers, Lane, Timeline
 from streams.columns import Columns, columns_of
 from streams.events import EventDecoder
 from streams.frames import FrameError, PredictionFrame, decode_frame
+from streams.stretches import Place, Stretch, StretchReader
 
 # Records of a lane that wait for the other lanes; beyond the first nothing more is fetched.
 _MANY_WAITING, _FEW_WAITING = 50_000, 10_000

@@ -15,11 +15,11 @@ from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 
 from replay.done import MAX_TEXT, Done
 from replay.letters import Letter, headers_again, letter_of, verdict_of
-from replay.reading import TIMEOUT_S, Place, StretchReader
 from streams.client import misconfigured, translated
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 from streams.sink import producer_config
+from streams.stretches import TIMEOUT_S, Place, StretchReader
 
 # One transaction: few enough to be through in no time, enough that its cost is none.
 BATCH_LETTERS = 200

@@ -23,7 +23,7 @@ from replay.again import Again, Recollection
 from replay.bounds import Bound
 from replay.ledger import Agreement, Ledger
 from replay.output import ScoreOutput
-from replay.reading import Place, Stretch, StretchReader
+from replay.reading import stretch_between
 from replay.recorded import Recorded
 from replay.relive import frame_of, relived
 from replay.scoring import Scorer
@@ -35,6 +35,7 @@ from streams.instants import NS_PER_MS
 from streams.mapping import decoder_of
 from streams.records import ScoredRecord
 from streams.settings import Settings
+from streams.stretches import Place, Stretch, StretchReader
 
 # Answers and scores are looked for from so long before the first event's timestamp on: clocks of
 # machines differ by less.
@@ -156,7 +157,7 @@ class Replay:
         result = self._result
         with StretchReader(self._settings.kafka) as reader:
             for place in reader.places(self._settings.topics.inputs):
-                stretch = reader.stretch(place, self._wanted.start, self._wanted.stop)
+                stretch = stretch_between(reader, place, self._wanted.start, self._wanted.stop)
                 if stretch is not None:
                     result.stretches[place] = stretch
             if not result.stretches:

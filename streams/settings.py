@@ -231,6 +231,7 @@ class CombinerSettings(Section):
     max_pending: Positive = 20_000
     explain: bool = False
     processes: Annotated[int, Field(ge=0, le=64)] = 1
+    skip_published: bool = True
 
 
 class SelectionSettings(Section):

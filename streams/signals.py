@@ -69,6 +69,11 @@ MISSING_RECORDS = Signal(
 PARTITIONS = Signal("ensemble_topic_partitions", "gauge", "Partitions of a topic", ("topic",))
 
 # Combiner
+SKIPPED_EVENTS = Signal(
+    "ensemble_skipped_events_total",
+    "counter",
+    "Offsets with an outcome above a committed position that was older",
+)
 REWINDS = Signal("ensemble_rewinds_total", "counter", "Returns to the committed offsets")
 EVENTS_SEEN = Signal("ensemble_events_total", "counter", "Events read by the combiner")
 SCORED = Signal("ensemble_scored_total", "counter", "Scores published", ("fallback",))

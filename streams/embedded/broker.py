@@ -389,6 +389,9 @@ def _cluster_properties(brokers: int) -> dict[str, str]:
         # A broker killed and started again must wait until its old session has ended.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
+        # Each transaction commits positions. Only closed segments are compacted, and a broker that
+        # starts reads all there is: of stock segments of 100 MB a million records.
+        "offsets.topic.segment.bytes": "1048576",
         # Per log segment and per cleaner; the defaults are sized for servers.
         "log.index.size.max.bytes": "1048576",
         "log.cleaner.dedupe.buffer.size": "16777216",
