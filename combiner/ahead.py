@@ -78,6 +78,11 @@ class Runs:
 NONE = Runs(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
 
+def run_of(start: int, stop: int) -> Runs:
+    """All offsets from one up to another."""
+    return Runs(np.array([start], dtype=np.int64), np.array([stop], dtype=np.int64))
+
+
 def runs_of(marked: Bools, offsets: Ints) -> Runs:
     """The runs of marked rows, from bool[N] marks and int64[N] ascending offsets."""
     fenced = np.zeros(len(marked) + 2, dtype=np.bool_)

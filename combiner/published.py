@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from confluent_kafka import Message
 
-from combiner.ahead import Runs
+from combiner.ahead import Runs, run_of
 from combiner.window import EventBlock
 from streams.columns import Columns, Place, columns_of
 from streams.errors import BrokerError
@@ -158,8 +158,7 @@ class Published:
             "up to the outcome of event %d",
             *(where, start, count, newest.offset),
         )
-        ends = np.array([start, newest.offset + 1], dtype=np.int64)
-        return Runs(ends[:1], ends[1:])
+        return run_of(start, newest.offset + 1)
 
     def _traces(self, reader: StretchReader, partitions: set[int]) -> list[Trace]:
         topics, name = self._settings.topics, self._settings.ensemble.name

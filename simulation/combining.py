@@ -3,15 +3,25 @@
 from collections.abc import Sequence
 from functools import partial
 
-from combiner.ahead import decode
+from combiner.ahead import Runs, decode, run_of
 from combiner.core import Combiner
+from combiner.published import newest_beyond, trace_of
 from combiner.throttle import Throttle
 from combiner.window import BadRecord, block_of
+from simulation.faults import OLD_POSITION
 from simulation.inputs import DECODER
 from simulation.journal import Tenure
-from simulation.log import UnstableError
-from simulation.outbox import Outbox, Shipment
-from simulation.process import ESCALATIONS, PREDICTIONS, KilledError, Process, Surroundings
+from simulation.log import RefusedError, UnstableError
+from simulation.outbox import ENSEMBLE, Outbox, Shipment
+from simulation.process import (
+    DEAD_LETTERS,
+    ESCALATIONS,
+    PREDICTIONS,
+    SCORED,
+    KilledError,
+    Process,
+    Surroundings,
+)
 from streams.columns import Columns, Place, Position, columns_of
 from streams.escalations import escalation_headers
 from streams.frames import FrameError, PredictionFrame, decode_frame
@@ -198,7 +208,10 @@ class CombinerProcess(Process):
     def _commit(self) -> None:
         positions = self.outbox.acknowledged()
         if positions and self._group.owns(self, self._generation):
-            self.around.log.commit(self._group.name, positions)
+            try:
+                self.around.log.commit(self._group.name, positions)
+            except RefusedError:
+                self.around.counts["commits refused"] += 1  # the client only says so
             self.step("acknowledged")
 
     def _note(self, tenure: Tenure, dead: list[tuple[int, BadRecord]], scored: list[bytes]) -> None:
@@ -239,7 +252,7 @@ class CombinerProcess(Process):
         position = self._positions[place]
         if position is None:
             try:
-                found = self.around.log.committed(self._group.name, place)
+                found = self.around.log.committed(self._group.name, place, self._age())
             except UnstableError:
                 self.around.counts["positions inside a transaction"] += 1
                 return None
@@ -247,8 +260,30 @@ class CombinerProcess(Process):
             if place[0] != PREDICTIONS:
                 self.around.counts["went on with offsets ahead"] += bool(found.metadata)
                 self._tenures[place].began = found
-                self.core.skip(place, decode(*found))
+                self.core.skip(place, self._gone(place, found))
         return position
+
+    def _age(self) -> int:
+        """How many commits the broker is behind with its answer."""
+        old = self.around.happens(OLD_POSITION)
+        return int(self.around.dice.integers(1, 20)) if old else 0
+
+    def _gone(self, place: Place, found: Position) -> Runs:
+        """What left above the position, by what stands beside it or by the outcomes."""
+        known = decode(*found)
+        if not self.around.plan.rate(OLD_POSITION):
+            return known
+        outcomes = [
+            trace
+            for topic in (SCORED, DEAD_LETTERS)
+            for entry in self.around.log.committed_records(topic)
+            if (trace := trace_of(entry, ENSEMBLE.partition("@")[0])) and trace.place == place
+        ]
+        newest = newest_beyond(found.offset, known, outcomes)
+        if newest is None:
+            return known
+        self.around.counts["skipped what was published"] += 1
+        return run_of(found.offset, newest.offset + 1)
 
     def _add_events(self, columns: Columns) -> None:
         tenure, now_ns = self._tenures[columns.place], self.around.clock.now_ns

@@ -39,6 +39,10 @@ RATES: Mapping[str, float] = {
     "partial fetch": 0.5,
 }
 
+# A group's offset as it was some commits ago; where outcomes can tell that it is old.
+OLD_POSITION = "old position"
+_OLD_POSITION_RATE = 0.3
+
 # Incident → whom it can hit, how long it lasts at most (ms).
 INCIDENTS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "crash": (("combiner.0", "combiner.1", "worker.0", "worker.1"), 900),
@@ -145,6 +149,9 @@ def plan_of(seed: int) -> Plan:
         rates={fault: rate for fault, rate in RATES.items() if dice.random() < 0.5},
         incidents=_incidents(dice, lasts_ms),
     )
+    checked = plan.delivery == "exactly_once" and plan.order == "partition"
+    if checked and np.random.default_rng([seed, 5]).random() < 0.5:
+        plan = replace(plan, rates={**plan.rates, OLD_POSITION: _OLD_POSITION_RATE})
     if seed % SEEDS_PER_CASCADE == SEEDS_PER_CASCADE - 1:
         plan = _with_cascade(plan)
     if seed % SEEDS_PER_CLASSES:

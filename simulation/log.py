@@ -102,7 +102,8 @@ class Log:
         self._clock = clock
         # The place in the list is the offset; None is an offset that no reader ever sees.
         self._entries: dict[Place, list[Entry | None]] = {}
-        self._positions: dict[tuple[str, Place], Position] = {}
+        # All that ever were, the newest last.
+        self._positions: dict[tuple[str, Place], list[Position]] = {}
         self._most_metadata = most_metadata
         self._epochs: dict[str, int] = {}
         self._open: dict[str, Transaction] = {}
@@ -177,14 +178,14 @@ class Log:
         """A group's positions, outside of a transaction; raises RefusedError."""
         self._check_size(positions)
         for place, position in positions.items():
-            self._positions[(group, place)] = position
+            self._positions.setdefault((group, place), []).append(position)
 
     def _check_size(self, positions: Mapping[Place, Position]) -> None:
         if any(len(position.metadata) > self._most_metadata for position in positions.values()):
             raise RefusedError("metadata too large")
 
-    def committed(self, group: str, place: Place) -> Position:
-        """Where a group goes on.
+    def committed(self, group: str, place: Place, age: int = 0) -> Position:
+        """Where a group goes on; with an age where it would have gone on so many commits ago.
 
         Raises:
             UnstableError: ask again later.
@@ -194,7 +195,8 @@ class Log:
                 self.begin_epoch(name)
             elif (group, place) in transaction.positions:
                 raise UnstableError
-        return self._positions.get((group, place), Position(0))
+        known = self._positions.get((group, place), [])
+        return known[-1 - age] if age < len(known) else Position(0)
 
     # -- transactions ------------------------------------------------------------------------
 
@@ -239,7 +241,8 @@ class Log:
         transaction = self._open.pop(name)
         transaction.state, transaction.ended_ns = state, self._clock.now_ns
         if state == "committed":
-            self._positions.update(transaction.positions)
+            for key, position in transaction.positions.items():
+                self._positions.setdefault(key, []).append(position)
         for place in transaction.places:
             self.skip(place, 1)
             self._tell(place)
