@@ -1,11 +1,14 @@
 """Where a consumer reads on from: committed offsets, a beginning, or behind what was deleted.
 
+Or nowhere, while a transaction that does not end holds the committed offsets up.
+
 The client is told to fail where it knows no offset, because it would skip what is missing without
 a word. It can then not be moved in one partition alone: all are placed anew, each where it was.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -28,6 +31,8 @@ OnMissing = Callable[[str, int], None]
 
 # Longer than a broker's restart; beyond it the process starts afresh, with a new connection.
 REQUEST_TIMEOUT_S = 10.0
+# Longer than a transaction of ours may last, with the broker's look at it every ten seconds.
+OFFSETS_TIMEOUT_S = 30.0
 
 
 class Placement:
@@ -58,16 +63,47 @@ class Placement:
         # Of partitions that were placed and have brought no record since.
         self._starts: dict[tuple[str | None, int | None], int] = {}
         self._astray: list[Message] = []
+        self._awaited_s: float | None = None  # when partitions came that nothing was read of yet
         self._holes: dict[Place, int] = {}  # where records were missing
 
     def astray(self, message: Message) -> None:
         """The client has no position for this message's partition, or one that does not exist."""
         self._astray.append(message)
 
-    def forget(self, places: Iterable[tuple[str | None, int | None]]) -> None:
-        """These partitions came or went: their committed offsets count."""
+    def begin(self, places: Iterable[Place]) -> None:
+        """These partitions came: their committed offsets count, and are waited for."""
+        self._awaited_s = monotonic()
+        self.forget(places)
+
+    def forget(self, places: Iterable[Place]) -> None:
+        """These partitions went."""
         for place in places:
             self._starts.pop(place, None)
+
+    def look_for_offsets(self, *, reading: bool) -> None:
+        """Find out, once after an assignment that brings nothing, whether there are offsets at all.
+
+        The client waits for them for ever, and tells nobody, while a transaction that concerns
+        them does not end.
+
+        Args:
+            reading: whether records came just now.
+
+        Raises:
+            BrokerError: there are none.
+        """
+        if self._awaited_s is None:
+            return
+        if reading:
+            self._awaited_s = None
+        elif monotonic() - self._awaited_s > OFFSETS_TIMEOUT_S:
+            self._awaited_s = None
+            try:
+                self._consumer.committed(self._consumer.assignment(), REQUEST_TIMEOUT_S / 2)
+            except KafkaException as error:
+                raise translated(
+                    error, "no committed offsets; a transaction that does not end holds them up?"
+                ) from error
 
     def lead_back(self) -> None:
         """Give partitions that went astray a place to begin.

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from time import monotonic
 
 from confluent_kafka import (
     Consumer,
@@ -21,27 +20,13 @@ from streams.client import (
 )
 from streams.columns import Place, Position
 from streams.consumers import DEFAULT_PACE_MS, consumer_config, session_s
-from streams.errors import FencedError
 from streams.lifeline import Lifeline
+from streams.membership import Membership, OnPartitions
 from streams.outages import Outage
-from streams.placement import (
-    REQUEST_TIMEOUT_S,
-    OnMissing,
-    Placement,
-    committed,
-    watermarks,
-)
+from streams.placement import OnMissing, Placement, committed, watermarks
 from streams.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
-
-OnPartitions = Callable[[Sequence[TopicPartition]], None]
-
-# Longer than a transaction of ours may last, with the broker's look at it every ten seconds.
-OFFSETS_TIMEOUT_S = 30.0
-# Three heartbeats.
-_DOUBT_S = 1.5
-_DOUBT_RECORDS = 1000
 
 
 class Source:
@@ -82,33 +67,31 @@ class Source:
         on_away: Callable[[], None] = lambda: None,
         on_missing: OnMissing | None = None,
     ) -> None:
-        self._on_assign = on_assign
-        self._on_revoke = on_revoke
-        self._on_lost = on_lost
         self._told_away = on_away
-        self._instance = instance
-        self._given_back: set[tuple[str | None, int | None]] = set()
         self._outage = Outage()
         self._watch = Watch(f"consumer group {group}", on_away=self._on_away)
         properties = consumer_config(kafka, group, instance, pace_ms)
         properties |= {"error_cb": self._watch.on_error, "on_commit": self._committed}
         incremental = properties["group.protocol"] == "consumer"
-        self._session_s = session_s(properties)
-        self._alive_s = monotonic()  # began to fetch
-        self._woke_s = -_DOUBT_S  # began to fetch after longer than a session
         # The client would skip what is missing without a word.
         first = str(properties.pop("auto.offset.reset"))
         properties["auto.offset.reset"] = "error"
-        self._placed_s: float | None = None  # when partitions came that nothing was read of yet
         try:
             self.consumer = Consumer(properties)
-            self.consumer.subscribe(
-                list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
-            )
         except (KafkaException, ValueError, TypeError) as error:
             raise misconfigured(error) from error
         self._placement = Placement(
             self.consumer, first, kafka.on_missing_offsets, on_missing, incremental=incremental
+        )
+        self._membership = Membership(
+            self.consumer,
+            topics,
+            self._placement,
+            instance=instance,
+            session_s=session_s(properties),
+            on_assign=on_assign,
+            on_revoke=on_revoke,
+            on_lost=on_lost,
         )
         self._lifeline = Lifeline(
             kafka, lambda wait_s: self.consumer.list_topics(topics[0], wait_s), self._watch.fail
@@ -125,33 +108,21 @@ class Source:
             MissingRecordsError: records were deleted before they were read.
         """
         self._watch.check()
-        now_s = monotonic()
-        if now_s - self._alive_s > self._session_s:
-            self._woke_s = now_s
-        self._alive_s = now_s
+        self._membership.listen()
         try:
             # Asked for many, the client waits for all of them or the timeout: one first.
             messages = self.consumer.consume(1, timeout_s)
             if messages and max_records > 1:
-                self._given_back.clear()
+                self._membership.given_back.clear()
                 more = self.consumer.consume(max_records - 1, 0)
-                messages = self._still_ours(messages) + more
+                messages = self._membership.still_ours(messages) + more
         except KafkaException as error:
             raise translated(error, "cannot fetch") from error
-        self._look_for_offsets(reading=bool(messages))
+        self._placement.look_for_offsets(reading=bool(messages))
         if any(message.error() is not None for message in messages):
             messages = [message for message in messages if self._is_record(message)]
             self._placement.lead_back()
         return messages
-
-    def _still_ours(self, messages: list[Message]) -> list[Message]:
-        """Without those whose partition was given back by the call that came after them.
-
-        The next owner, be it this one again, reads them anew.
-        """
-        if not self._given_back:
-            return messages
-        return [m for m in messages if (m.topic(), m.partition()) not in self._given_back]
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -166,25 +137,6 @@ class Source:
         if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 -- the client's own name
             log.warning("fetching: %s", error.str())
         return False
-
-    def _look_for_offsets(self, *, reading: bool) -> None:
-        """Find out, once after an assignment that brings nothing, whether there are offsets at all.
-
-        The client waits for them for ever, and tells nobody, while a transaction that concerns
-        them does not end.
-        """
-        if self._placed_s is None:
-            return
-        if reading:
-            self._placed_s = None
-        elif monotonic() - self._placed_s > OFFSETS_TIMEOUT_S:
-            self._placed_s = None
-            try:
-                self.consumer.committed(self.consumer.assignment(), timeout=REQUEST_TIMEOUT_S / 2)
-            except KafkaException as error:
-                raise translated(
-                    error, "no committed offsets; a transaction that does not end holds them up?"
-                ) from error
 
     # -- back-pressure -----------------------------------------------------------------------
 
@@ -290,55 +242,9 @@ class Source:
             FencedError: another process has it.
             BrokerError: the broker refuses.
         """
-        give_up_s = monotonic() + _DOUBT_S
-        while monotonic() < give_up_s:
-            self.fetch(_DOUBT_RECORDS, _DOUBT_S / 10)
+        self._membership.require_place(self.fetch)
 
-    # -- partitions come and go --------------------------------------------------------------
-
-    def _assigned(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._placed_s = monotonic()
-        self._placement.forget((p.topic, p.partition) for p in partitions)
-        if self._on_assign is not None:
-            self._on_assign(partitions)
-
-    def _revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._forget(partitions)
-        if self._on_revoke is not None:
-            self._on_revoke(partitions)
-
-    def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        log.warning("%d partitions were given to somebody else, or to nobody", len(partitions))
-        self._forget(partitions)
-        told = self._on_lost or self._on_revoke
-        if told is not None:
-            told(partitions)
-        self._leave_if_slept()
-
-    def _leave_if_slept(self) -> None:
-        """Who slept must not put out the process that may have its place by now.
-
-        The client would: it joins again under the same name as soon as its partitions are lost.
-
-        Raises:
-            FencedError: this process stood still for longer than its session.
-        """
-        now_s = monotonic()
-        slept = now_s - self._alive_s > self._session_s or now_s - self._woke_s < _DOUBT_S
-        if self._instance and slept:
-            with contextlib.suppress(KafkaException):  # the client may be fenced by now
-                self.consumer.unsubscribe()
-            raise FencedError(
-                f"stood still for longer than its session of {self._session_s:g} s; another "
-                "process may have this slot"
-            )
-
-    def _forget(self, partitions: list[TopicPartition]) -> None:
-        places = [(partition.topic, partition.partition) for partition in partitions]
-        self._given_back.update(places)
-        self._placement.forget(places)
-        # The client would remember the pause if the partition came back.
-        self.resume(places)
+    # -- the end ------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Give the partitions back (`on_revoke`) and leave the group.

@@ -44,8 +44,7 @@ MODULES: dict[str, tuple[str, str]] = {
         ),
         (
             "kinds cascades settings client consumers clock interpreter guard metrics lifeline "
-            "placement "
-            "source sink reader admin app mapping "
+            "placement membership source sink reader admin app mapping "
             "embedded/*"
         ),
     ),

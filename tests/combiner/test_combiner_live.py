@@ -721,11 +721,8 @@ def test_a_record_of_a_partition_that_is_given_back_within_the_fetch_is_dropped(
             if timeout_s:
                 return [record(0, 7)]
             places = [TopicPartition(live.events, partition) for partition in self.given_back]
-            source._revoked(real, places)
+            source._membership._revoked(real, places)
             return [record(0, 5)]
-
-        def resume(self, _places: object) -> None:
-            """A real one may always be resumed."""
 
     source = Source(live.settings().kafka, group="g", topics=[live.events])
     real = source.consumer
