@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from streams.client import misconfigured
 from streams.errors import FencedError
 from streams.placement import Placement
+from streams.pulse import Pulse
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +58,10 @@ class Membership:
     ) -> None:
         self._consumer = consumer
         self._placement = placement
-        self._instance = instance
         self._session_s = session_s
         self._on_assign = on_assign
         self._on_revoke = on_revoke
         self._on_lost = on_lost
-        self._alive_s = monotonic()  # began to fetch
-        self._woke_s = -_DOUBT_S  # began to fetch after longer than a session
         self.given_back: set[tuple[str | None, int | None]] = set()
         try:
             consumer.subscribe(
@@ -71,13 +69,13 @@ class Membership:
             )
         except KafkaException as error:
             raise misconfigured(error) from error
+        # A dynamic member joins again under another name, and puts nobody out.
+        self._pulse = Pulse(session_s, _DOUBT_S) if instance else None
 
     def listen(self) -> None:
         """To be called before each fetch, within which the group's word comes in."""
-        now_s = monotonic()
-        if now_s - self._alive_s > self._session_s:
-            self._woke_s = now_s
-        self._alive_s = now_s
+        if self._pulse is not None:
+            self._pulse.listen()
 
     def still_ours(self, messages: list[Message]) -> list[Message]:
         """Without those whose partition was given back after they were fetched.
@@ -101,6 +99,11 @@ class Membership:
         give_up_s = monotonic() + _DOUBT_S
         while monotonic() < give_up_s:
             fetch(_DOUBT_RECORDS, _DOUBT_S / 10)
+
+    def close(self) -> None:
+        """To be called once the consumer is closed."""
+        if self._pulse is not None:
+            self._pulse.close()
 
     # -- partitions come and go --------------------------------------------------------------
 
@@ -134,13 +137,12 @@ class Membership:
         """Who slept must not put out the process that may have its place by now.
 
         The client would: it joins again under the same name as soon as its partitions are lost.
+        One that merely waited for a broker goes on, as it does if it was fetching meanwhile.
 
         Raises:
             FencedError: this process stood still for longer than its session.
         """
-        now_s = monotonic()
-        slept = now_s - self._alive_s > self._session_s or now_s - self._woke_s < _DOUBT_S
-        if self._instance and slept:
+        if self._pulse is not None and self._pulse.is_in_doubt():
             with contextlib.suppress(KafkaException):  # the client may be fenced by now
                 self._consumer.unsubscribe()
             raise FencedError(

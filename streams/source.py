@@ -256,6 +256,8 @@ class Source:
             self.consumer.close()
         except KafkaException as error:
             log.warning("leaving the group: %s", error)
+        finally:
+            self._membership.close()
 
 
 def committable(place: Place, position: int | Position) -> TopicPartition:

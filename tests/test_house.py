@@ -39,12 +39,12 @@ LAYERS: dict[str, set[str]] = {
 MODULES: dict[str, tuple[str, str]] = {
     "streams": (
         (
-            "errors beginnings outages instants features shapes events frames records headers "
-            "columns signals breaker escalations"
+            "errors beginnings outages standstill instants features shapes events frames records "
+            "headers columns signals breaker escalations"
         ),
         (
             "kinds cascades settings client consumers clock interpreter guard metrics lifeline "
-            "placement membership source sink reader admin app mapping "
+            "pulse placement membership source sink reader admin app mapping "
             "embedded/*"
         ),
     ),
