@@ -244,6 +244,34 @@ class Outbox:
             self._changed.wait_for(lambda: not self._events or self._failure, timeout_s)
             return not self._events
 
+    def end_what_hangs(self, places: Sequence[Place], group: object) -> None:
+        """End what the group's coordinator still counts as under way under this transactional id.
+
+        A coordinator that has missed the end of a transaction holds the group's offsets back for
+        ever, from those as well who would begin the next one. Any end of the same producer's will
+        do: here it is that of a transaction that holds nothing but offsets, and is given up.
+
+        To be called while nothing is shipped.
+
+        Args:
+            places: partitions whose offsets the group keeps.
+            group: the group's metadata.
+
+        Raises:
+            BrokerError: the broker refuses or does not answer.
+            FencedError: another process has this one's place.
+        """
+        assert not self._events, "the thread has a transaction under way"
+        if not self._config.transactional_id or not places:
+            return
+        offsets = [committable(place, 0) for place in places]
+        try:
+            self._producer.begin_transaction()
+            self._producer.send_offsets_to_transaction(offsets, group, _COMMIT_TIMEOUT_S)
+            self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
+        except KafkaException as error:
+            raise translated(error, "cannot end what hangs") from error
+
     def close(self, timeout_s: float) -> None:
         """Stop the thread; what is not published by then will be decided again by the next one."""
         with self._changed:

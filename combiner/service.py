@@ -111,6 +111,7 @@ class CombinerService:
             on_lost=self._on_lost,
             on_away=self._on_away,
             on_missing=lambda topic, n: metrics.counter(signals.MISSING_RECORDS, topic).inc(n),
+            on_held_up=lambda: self._outbox.end_what_hangs(self._core.places, self._group()),
         )
         self._health_sink = Sink(settings.kafka)
         self._reporter = HealthReporter(

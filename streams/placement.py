@@ -43,6 +43,8 @@ class Placement:
         first: the user's `auto.offset.reset`, for partitions of which nothing was committed.
         policy: what to do about records that were deleted before they were read.
         on_missing: called with a topic and the number of those, where the policy is to go on.
+        on_held_up: called when there are no committed offsets for a long time, before that is an
+            error: it may know how to end what holds them up.
         incremental: whether the group's protocol gives and takes partitions one by one.
     """
 
@@ -52,6 +54,7 @@ class Placement:
         first: str,
         policy: Policy,
         on_missing: OnMissing | None,
+        on_held_up: Callable[[], None] | None,
         *,
         incremental: bool,
     ) -> None:
@@ -59,6 +62,8 @@ class Placement:
         self._first = first
         self._policy = policy
         self._on_missing = on_missing
+        self._on_held_up = on_held_up
+        self._is_told = False  # of what holds up the offsets that are awaited
         self._incremental = incremental
         # Of partitions that were placed and have brought no record since.
         self._starts: dict[tuple[str | None, int | None], int] = {}
@@ -72,8 +77,11 @@ class Placement:
 
     def begin(self, places: Iterable[Place]) -> None:
         """These partitions came: their committed offsets count, and are waited for."""
-        self._awaited_s = monotonic()
+        self._await_offsets()
         self.forget(places)
+
+    def _await_offsets(self) -> None:
+        self._awaited_s, self._is_told = monotonic(), False
 
     def forget(self, places: Iterable[Place]) -> None:
         """These partitions went."""
@@ -81,10 +89,10 @@ class Placement:
             self._starts.pop(place, None)
 
     def look_for_offsets(self, *, reading: bool) -> None:
-        """Find out, once after an assignment that brings nothing, whether there are offsets at all.
+        """Find out, where an assignment brings nothing, whether there are offsets at all.
 
         The client waits for them for ever, and tells nobody, while a transaction that concerns
-        them does not end.
+        them does not end. Whoever may end it is told once.
 
         Args:
             reading: whether records came just now.
@@ -101,9 +109,15 @@ class Placement:
             try:
                 self._consumer.committed(self._consumer.assignment(), REQUEST_TIMEOUT_S / 2)
             except KafkaException as error:
-                raise translated(
+                problem = translated(
                     error, "no committed offsets; a transaction that does not end holds them up?"
-                ) from error
+                )
+                if self._on_held_up is None or self._is_told:
+                    raise problem from error
+                log.warning("%s", problem)
+                self._await_offsets()
+                self._is_told = True
+                self._on_held_up()
 
     def lead_back(self) -> None:
         """Give partitions that went astray a place to begin.
@@ -142,6 +156,7 @@ class Placement:
             BrokerError: the client refuses.
         """
         self._starts.clear()
+        self._await_offsets()
         try:
             self._place(owned)
         except KafkaException as error:

@@ -48,6 +48,8 @@ class Source:
         on_away: called within `fetch` when no broker answers any more.
         on_missing: called with a topic and the number of its records that were deleted before
             they were read, where the settings say to go on.
+        on_held_up: called within `fetch` when there are no committed offsets for a long time,
+            before that is an error: it may know how to end what holds them up.
 
     Raises:
         ConfigurationError: the client does not accept a property.
@@ -66,6 +68,7 @@ class Source:
         on_lost: OnPartitions | None = None,
         on_away: Callable[[], None] = lambda: None,
         on_missing: OnMissing | None = None,
+        on_held_up: Callable[[], None] | None = None,
     ) -> None:
         self._told_away = on_away
         self._outage = Outage()
@@ -81,7 +84,12 @@ class Source:
         except (KafkaException, ValueError, TypeError) as error:
             raise misconfigured(error) from error
         self._placement = Placement(
-            self.consumer, first, kafka.on_missing_offsets, on_missing, incremental=incremental
+            self.consumer,
+            first,
+            kafka.on_missing_offsets,
+            on_missing,
+            on_held_up,
+            incremental=incremental,
         )
         self._membership = Membership(
             self.consumer,
