@@ -11,6 +11,10 @@ from streams.clock import SystemClock
 from streams.interpreter import settle
 from streams.metrics import Metrics, serve
 from streams.settings import Settings
+from streams.switch import DeadMansSwitch
+
+# Of its requests to a broker each has a limit of its own, of 30 s at most.
+_LONGEST_TURN_S = 60.0
 
 
 def run_combiner(
@@ -28,11 +32,12 @@ def run_combiner(
         ConfigurationError, BundleError: as found before anything is read.
         BrokerError, FencedError: the process should be started again.
     """
+    switch = DeadMansSwitch(_LONGEST_TURN_S)
     clock = SystemClock()
     metrics = Metrics()
     bundle = load_manifest(Path(settings.ensemble.bundle))
     cache = open_configured(settings.cache, clock, MeteredCache(metrics, "latest"))
-    service = CombinerService(settings, bundle, slot, cache, metrics, clock)
+    service = CombinerService(settings, bundle, slot, cache, metrics, clock, switch.hold)
     port = settings.metrics.combiner_port if metrics_port is None else metrics_port
     server = serve(metrics, settings.metrics.host, port, ready=lambda: service.ready)
     settle()
@@ -40,3 +45,4 @@ def run_combiner(
         service.run(stop)
     finally:
         server.close()
+        switch.release()

@@ -6,7 +6,7 @@ publishes and commits on another; the cache writes on a third.
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import TopicPartition
 
@@ -71,6 +71,7 @@ class CombinerService:
         cache: the latest scores.
         metrics: where signals go.
         clock: the time.
+        on_turn: called again and again while the loop turns.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class CombinerService:
         cache: ScoreCache,
         metrics: Metrics,
         clock: Clock,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
+        self._on_turn = on_turn
         self._bundle = bundle
         self._latest = LatestScores(cache, settings.ensemble.name, settings.cache.ttl_s)
         self._metrics = metrics
@@ -177,6 +180,7 @@ class CombinerService:
         """
         try:
             while not stop.is_set():
+                self._on_turn()
                 try:
                     self._turn()
                 except RewindError as error:
@@ -262,7 +266,7 @@ class CombinerService:
                     f"consumer group {self._identity.group}",
                     f"beside the committed offset of {place[0]}/{place[1]} stands "
                     f"{position.metadata[:80]!r}, and {error}; expected what a combiner wrote: "
-                    "set the group's offset anew, and everything from it on is scored again",
+                    "set the group's offset anew; what has its outcome is skipped all the same",
                 ) from error
             if len(gone):
                 log.info("%s/%d: outcomes are there for %d ranges ahead", *place, len(gone))
