@@ -4,15 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
 import threading
 from streams.switch import DeadMansSwitch
 
 def loop(turns):
-    switch = DeadMansSwitch(2.0)
+    switch = DeadMansSwitch(1.5)
     pause = threading.Event()
     for _ in range(turns):
         pause.wait(0.5)
@@ -32,14 +30,13 @@ def ended(program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("turns", [0, 2])
-def test_a_loop_that_stands_still_ends_the_process_and_shows_where(turns: int) -> None:
-    done = ended(f"\n_, pause = loop({turns})\npause.wait()")
+def test_a_loop_that_stands_still_ends_the_process_and_shows_where() -> None:
+    done = ended("\n_, pause = loop(0)\npause.wait()")
     assert done.returncode == 1
     assert "Timeout" in done.stderr
     assert "in wait" in done.stderr
 
 
 def test_one_that_turns_or_is_over_goes_on() -> None:
-    done = ended("\nswitch, pause = loop(7)\nswitch.release()\npause.wait(3)\nprint('there')")
+    done = ended("\nswitch, pause = loop(5)\nswitch.release()\npause.wait(2)\nprint('there')")
     assert (done.returncode, done.stdout) == (0, "there\n")
