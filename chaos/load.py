@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
-from chaos.reader import RECONNECTING, TIMEOUT_S, Background, Vigil
+from chaos.reader import RECONNECTING, TIMEOUT_S, Background
 from cli.pacing import Pace
+from streams.lifeline import Lifeline
+from streams.settings import KafkaSettings
 
 # What the n-th event is: value, key, timestamp in milliseconds (0 is the producer's clock).
 Event = tuple[bytes | None, bytes | None, int]
@@ -155,12 +157,17 @@ class Load(Background):
             self._stop.wait(pace.wait_ns(time.monotonic_ns()) / 1e9)
 
     def _begin(self) -> None:
-        self._producer = producer_for(self._servers, self._acknowledged)
-        self._vigil = Vigil(self._servers, self._producer, self._topic)
+        self._producer = producer = producer_for(self._servers, self._acknowledged)
+        self._lost = lost = threading.Event()
+        self._lifeline = Lifeline(
+            KafkaSettings(bootstrap_servers=self._servers),
+            lambda wait_s: producer.list_topics(self._topic, wait_s),
+            lambda _: lost.set(),
+        )
 
     def _replace_if_lost(self) -> None:
         """Go on with another producer when this one does not find its brokers again."""
-        if not self._vigil.lost.is_set():
+        if not self._lost.is_set():
             return
         self._producer.purge()
         self._producer.flush(TIMEOUT_S)
@@ -196,7 +203,7 @@ class Load(Background):
         give_up_s = time.monotonic() + TIMEOUT_S
         while (left := self._producer.flush(1.0)) and time.monotonic() < give_up_s:
             self._replace_if_lost()
-        self._vigil.close()
+        self._lifeline.close()
         refused = Counter(error.str() for error in self._acknowledged.failed)
         if left or refused:
             raise AssertionError(f"{left} not acknowledged, refused: {dict(refused)}")

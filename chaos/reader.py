@@ -5,16 +5,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from chaos.verdict import DEAD, Outcome
-from streams.lifeline import Lifeline
 from streams.records import Headers
-from streams.settings import KafkaSettings
 
 # A process imports for seconds on a loaded machine, a static member that left for good is missed
 # after its session: nothing here waits for time to pass.
 TIMEOUT_S = 60.0
+# Longer than a broker's restart.
+SILENCE_S = 8.0
 # A client that has lost its broker finds it again, and does not wait for another one.
 RECONNECTING: dict[str, str | int] = {
     "metadata.recovery.strategy": "none",
@@ -63,26 +63,6 @@ class Background:
         self._thread.join()
         if self._failure is not None:
             raise self._failure
-
-
-class Vigil:
-    """Knows when a client has lost its brokers, and never finds them again (`streams.lifeline`).
-
-    Attributes:
-        lost: set then.
-    """
-
-    def __init__(self, servers: str, client: Consumer | Producer, topic: str) -> None:
-        self.lost = threading.Event()
-        self._lifeline = Lifeline(
-            KafkaSettings(bootstrap_servers=servers),
-            lambda wait_s: client.list_topics(topic, wait_s),
-            lambda _: self.lost.set(),
-        )
-
-    def close(self) -> None:
-        """Look no more; to be called before the client is closed."""
-        self._lifeline.close()
 
 
 def reading(servers: str, **properties: str | int | bool) -> Consumer:
@@ -192,7 +172,6 @@ class Reader(Background):
         self._whole = whole
         self._servers = servers
         self._next = {(p.topic, p.partition): 0 for p in places_of(topics, partitions)}
-        self._dropped: list[Consumer] = []
         self._begin()
         self._thread.start()
 
@@ -202,19 +181,27 @@ class Reader(Background):
         self._consumer.assign(
             [TopicPartition(*place, offset) for place, offset in self._next.items()]
         )
-        (topic, _), *_ = self._next
-        self._vigil = Vigil(self._servers, self._consumer, topic)
+        self._heard_s = time.monotonic()
+
+    def _begin_anew(self) -> None:
+        """A client that hears nothing may never hear anything again.
+
+        After a broker was killed one may have lost its brokers (`streams.lifeline`), or know them
+        and fetch nothing all the same.
+        """
+        # Closing such a one may take for ever.
+        threading.Thread(target=self._consumer.close, name="close", daemon=True).start()
+        self._begin()
 
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                if self._vigil.lost.is_set():
-                    # Closing one that has lost its brokers may take for ever.
-                    self._dropped.append(self._consumer)
-                    self._begin()
+                if time.monotonic() - self._heard_s > SILENCE_S:
+                    self._begin_anew()
                 messages = self._consumer.consume(1, 0.05)
                 if messages:
                     messages += self._consumer.consume(999, 0)
+                    self._heard_s = time.monotonic()
                 now_ns = time.monotonic_ns()
                 for message in messages:
                     if message.error() is None:
@@ -223,5 +210,4 @@ class Reader(Background):
                         self.sources.add(outcome.source)
                         self._next[outcome.place[:2]] = outcome.place[2] + 1
         finally:
-            self._vigil.close()
             self._consumer.close()

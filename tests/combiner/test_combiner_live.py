@@ -327,7 +327,9 @@ def test_without_any_model_the_last_score_or_the_prior(
 ) -> None:
     reader = live.reader()
     models = live.models("a", "b")
-    settings = live.settings(cache={"url": redis_server.url, "timeout_ms": 1000})
+    settings = live.settings(
+        cache={"url": redis_server.url, "timeout_ms": 1000}, combiner={"start_up_ms": 500}
+    )
     process = live.start(settings)
     scores = {}
     for number in range(20):
@@ -416,6 +418,8 @@ SESSION_S = 2
 SHORT_SESSIONS = {
     "consumer": {"session.timeout.ms": SESSION_S * 1000, "heartbeat.interval.ms": 200}
 }
+# What it had begun holds up whoever has its partitions next, until this has passed.
+SHORT_TRANSACTIONS = {"producer": {"transaction.timeout.ms": SESSION_S * 1000}}
 
 
 def rungs(outcomes: list[Outcome]) -> set[str]:
@@ -584,7 +588,7 @@ def test_another_one_takes_over_from_one_that_was_killed_for_good(tmp_path: Path
             reader = live.reader()
             live.models("a", "b")
             load = live.load(RATE_PER_S)
-            short = SHORT_SESSIONS | {"producer": {"transaction.timeout.ms": 2000}}
+            short = SHORT_SESSIONS | SHORT_TRANSACTIONS
             settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=short)
             survivor = live.start(settings, "0")
             for times in range(1, 3):
@@ -625,7 +629,9 @@ def test_one_that_slept_leaves_its_slot_to_whoever_has_it_by_now(live: Live) -> 
     reader = live.reader()
     live.models("a", "b")
     load = live.load(RATE_PER_S)
-    settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=SHORT_SESSIONS)
+    settings = live.settings(
+        combiner=PATIENT | EXACTLY_ONCE, kafka=SHORT_SESSIONS | SHORT_TRANSACTIONS
+    )
     first = live.start(settings)
     for _ in range(2):
         live.await_more(reader, 500)
@@ -649,7 +655,9 @@ def test_one_that_slept_too_long_does_no_harm(live: Live) -> None:
     reader = live.reader()
     live.models("a", "b")
     load = live.load(RATE_PER_S)
-    settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=SHORT_SESSIONS)
+    settings = live.settings(
+        combiner=PATIENT | EXACTLY_ONCE, kafka=SHORT_SESSIONS | SHORT_TRANSACTIONS
+    )
     first = live.start(settings, "0")
     live.await_more(reader, 500)
     second = live.start(settings, "1")
