@@ -112,6 +112,10 @@ class Combiner:
         """The partitions owned."""
         return list(self._windows)
 
+    def read(self, place: Place) -> int:
+        """The offset of the last event that a partition took in; -1 before any."""
+        return self._windows[place].join.last_offset
+
     def pending(self, place: Place) -> int:
         """Events that wait in a partition."""
         return self._windows[place].join.pending

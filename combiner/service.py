@@ -239,7 +239,7 @@ class CombinerService:
         self._begin([columns for columns in fetched if columns.place in self._new])
         now_ns = self._clock.monotonic_ns()
         for columns in fetched:
-            if columns.place[0] != predictions:
+            if columns.place[0] != predictions and (columns := self._unread(columns)):
                 piled_up = self._source.piled_up(columns.place, int(columns.offsets[-1]))
                 self._core.set_backlog(columns.place, piled_up)
                 self._core.add_events(columns.place, self._block_of(columns), now_ns)
@@ -247,6 +247,17 @@ class CombinerService:
         for columns in fetched:
             if columns.place[0] == predictions:
                 self._add_frames(columns, now_ns)
+
+    def _unread(self, columns: Columns) -> Columns:
+        """Without what was read before.
+
+        A client that was placed several times in a row has been seen to go back to the first
+        place once it was paused and resumed.
+        """
+        new = columns.beyond(self._core.read(columns.place))
+        if len(new) < len(columns):
+            log.warning("%s/%d: %d events came again", *columns.place, len(columns) - len(new))
+        return new
 
     def _begin(self, fetched: Sequence[Columns]) -> None:
         """Learn what has its outcome already, with the first records of some partitions.

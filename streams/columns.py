@@ -36,6 +36,22 @@ class Columns:
     def __len__(self) -> int:
         return len(self.values)
 
+    def beyond(self, offset: int) -> "Columns":
+        """Those above an offset and above all records before them."""
+        highest = np.maximum.accumulate(np.concatenate(([offset], self.offsets[:-1])))
+        new = self.offsets > highest
+        if new.all():
+            return self
+        rows = np.flatnonzero(new).tolist()
+        return Columns(
+            self.place,
+            self.offsets[rows],
+            self.timestamps_ms[rows],
+            [self.keys[row] for row in rows],
+            [self.values[row] for row in rows],
+            [self.messages[row] for row in rows],
+        )
+
     def times_by_offset(self) -> dict[int, int]:
         """The timestamp of each record, in milliseconds."""
         return dict(zip(self.offsets.tolist(), self.timestamps_ms.tolist(), strict=True))

@@ -127,11 +127,12 @@ class Placement:
                 beginning, and the user wants to be told.
             BrokerError: the broker does not answer, or the client refuses.
         """
-        astray, self._astray = self._astray, []
+        astray, self._astray = [m for m in self._astray if not self._is_placed(m)], []
         if not astray:
             return
         for message in astray:
             self._starts[(message.topic(), message.partition())] = self._start_of(message)
+        self._place_others_without_offset()
         try:
             places = self._consumer.position(self._consumer.assignment())
             # A partition without any commit that has brought records since is astray no more.
@@ -146,6 +147,28 @@ class Placement:
             self._place(places)
         except KafkaException as error:
             raise translated(error, "cannot begin to read") from error
+
+    def _is_placed(self, message: Message) -> bool:
+        """Whether the client complains of having had no offset when it has one by now."""
+        has_none = (message.offset() or -1) < 0
+        return has_none and (message.topic(), message.partition()) in self._starts
+
+    def _place_others_without_offset(self) -> None:
+        """Whoever is placed several times in a row is asked for its place several times as well."""
+        owned = [(p.topic, p.partition) for p in self._consumer.assignment()]
+        places = [place for place in owned if place not in self._starts]
+        try:
+            known = committed(self._consumer, places) if places else []
+        except BrokerError as error:
+            log.debug("the client will ask for the others itself: %s", error)
+            return
+        for each in known:
+            if each.offset < 0:
+                self._starts[(each.topic, each.partition)] = self._beginning(each)
+
+    def _beginning(self, place: TopicPartition) -> int:
+        end = first_start(f"{place.topic}/{place.partition}", self._first)
+        return OFFSET_END if end == "end" else OFFSET_BEGINNING
 
     def back_to_committed(self, owned: list[TopicPartition]) -> None:
         """Read these, which are all that is owned, from what was committed.
@@ -180,8 +203,7 @@ class Placement:
             (known,) = committed(self._consumer, [(topic, partition)])
             if known.offset >= 0:
                 return int(known.offset)
-            end = first_start(where, self._first)
-            return OFFSET_END if end == "end" else OFFSET_BEGINNING
+            return self._beginning(known)
         low, high = watermarks(self._consumer, (topic, partition))
         skip = skip_of(where, wanted, low, high, self._policy)
         # The same hole is met again when partitions move before anything behind it is committed.
