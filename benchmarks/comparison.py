@@ -11,10 +11,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks.pipeline import US_PER_S, models_alone_us
+from benchmarks.pipeline import models_alone_us
 from benchmarks.pipelines.environments import REQUIREMENTS, interpreter
 from benchmarks.pipelines.ours import Ours
-from benchmarks.pipelines.processes import processes
+from benchmarks.pipelines.processes import US_PER_S, processes
 from benchmarks.pipelines.rig import PARTITIONS, Arrivals, Rig, rig
 
 FAST_EVENTS = 300_000
@@ -34,18 +34,14 @@ def measure_peer(environment: Rig, peer: str, python: Path, attempt: int) -> flo
     events, scored = f"{peer}-{attempt}-events", f"{peer}-{attempt}-scored"
     topics = (events, scored, f"{scored}-predictions")
     environment.create_topics(dict.fromkeys(topics, PARTITIONS))
-    environment.fill(events, EVENTS[peer])
+    environment.fill(events, PARTITIONS, EVENTS[peer])
     out = environment.directory / f"{peer}-{attempt}.npz"
     command = [str(python), str(PEERS / f"{peer}.py"), environment.servers, events, scored]
     command.append(str(environment.bundle))
     with processes() as running:
         running.start(peer, command, environment.directory / f"{peer}.log")
         environment.reader(scored, EVENTS[peer], out).wait()
-        try:
-            running.check()
-        except RuntimeError:
-            print((environment.directory / f"{peer}.log").read_text()[-3000:])
-            raise
+        running.check()
     return Arrivals.load(out).throughput()
 
 
@@ -53,10 +49,11 @@ def measure_ours(environment: Rig, delivery: str, attempt: int) -> float:
     """Events a second."""
     ours = Ours(f"{delivery.replace('_', '-')}-{attempt}", delivery)
     config = ours.write(environment)
-    environment.fill(ours.events, FAST_EVENTS)
+    environment.fill(ours.events, ours.partitions, FAST_EVENTS)
     out = environment.directory / f"{ours.name}.npz"
+    reader = environment.reader(ours.scored, FAST_EVENTS, out)
     with ours.running(environment, config) as running:
-        environment.reader(ours.scored, FAST_EVENTS, out).wait()
+        reader.wait()
         running.check()
     return Arrivals.load(out).throughput()
 

@@ -13,12 +13,11 @@ import os
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import psutil
 
+from benchmarks.pipelines.processes import is_ready
 from benchmarks.worker import create_topics, train_example
 from cli.configuration import load_settings
 from registry.bundle import load_manifest
@@ -43,15 +42,6 @@ def write_config(directory: Path, servers: str, bundle: Path, models: list[str])
     path = directory / f"{'-'.join(models)}.toml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
-
-
-def is_ready(port: int) -> bool:
-    """Whether the process's page says so."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def measure(config: Path) -> Start:

@@ -7,15 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from streams.embedded import EmbeddedKafka
+
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 120
-# What needs a broker or a Redis is measured by hand, but for the whole pipeline.
+# What needs a broker or a Redis is measured by hand, but for those below.
 NEEDS_SERVER = re.compile(
-    r"^\s*(from|import) (confluent_kafka|redis|streams\.(embedded|source|sink|admin|app))",
+    r"^\s*(from|import) (confluent_kafka|redis|streams\.(embedded|source|sink|admin|app)"
+    r"|benchmarks\.pipelines)",
     re.MULTILINE,
 )
-
-WHOLE = "pipeline.py"  # has a test of its own
+# With processes of their own on the broker of the tests; what each must say.
+WITH_BROKER = {
+    "pipeline": (r"exactly_once: backlog", r"CPU seconds", r"100/s  p50", r"\b0 lost, 0 repeated"),
+}
 
 
 def runnable() -> list[str]:
@@ -23,7 +28,7 @@ def runnable() -> list[str]:
     return sorted(
         name
         for name, source in sources.items()
-        if "--smoke" in source and not NEEDS_SERVER.search(source) and name != WHOLE
+        if "--smoke" in source and not NEEDS_SERVER.search(source)
     )
 
 
@@ -49,9 +54,8 @@ def test_a_benchmark_runs_at_toy_size(name: str) -> None:
     assert printed(f"benchmarks/{name}").strip()
 
 
-def test_the_whole_pipeline_runs_at_toy_size() -> None:
-    """With a broker, a trained ensemble and processes of its own."""
-    told = printed("-m", "benchmarks.pipeline")
-    assert "exactly_once: backlog" in told
-    assert "100/s  p50" in told
-    assert "0 lost, 0 repeated" in told
+@pytest.mark.parametrize("name", WITH_BROKER)
+def test_a_benchmark_with_a_broker_runs_at_toy_size(name: str, kafka: EmbeddedKafka) -> None:
+    told = printed("-m", f"benchmarks.{name}", "--broker", kafka.bootstrap_servers)
+    for expected in WITH_BROKER[name]:
+        assert re.search(expected, told), told

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from confluent_kafka import Producer
 
-from benchmarks.pipelines.rig import PARTITIONS, TIMEOUT_S, event_of
+from benchmarks.pipelines.rig import TIMEOUT_S, event_of, partitions_of
 
 
 def main(
@@ -21,7 +21,7 @@ def main(
     """Send rate times seconds events."""
     values = [text.encode() for text in json.loads(Path(events).read_text())]
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 2, "acks": "all"})
-    producer.list_topics(topic, TIMEOUT_S)
+    partitions = partitions_of(producer, topic)
     count, first = int(rate) * int(seconds), int(first_id)
     sent_ns = np.empty(count, dtype=np.int64)
     pause = threading.Event()
@@ -32,7 +32,7 @@ def main(
         for number in range(sent, due):
             value = event_of(values, first + number)
             sent_ns[number] = time.time_ns()
-            producer.produce(topic, value=value, partition=number % PARTITIONS)
+            producer.produce(topic, value=value, partition=number % partitions)
         sent = due
         producer.poll(0)
         pause.wait(max(0.0, began + sent / int(rate) - time.perf_counter()))

@@ -1,4 +1,4 @@
-"""What every pipeline is measured on: one broker, one bundle of five models, the same events.
+"""What every pipeline is measured on: one broker, one bundle of models, the same events.
 
 Events are JSON objects of 30 numbers and an `id`. Producing and reading happen in processes of
 their own (`loader.py`, `reader.py`), so that what is measured shares the machine with them, as it
@@ -9,13 +9,14 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from numpy.typing import NDArray
 
@@ -24,7 +25,10 @@ TRAINING_ROWS = 6000
 DISTINCT_EVENTS = 1000
 PARTITIONS = 4
 TIMEOUT_S = 300.0
+# Of one partition, before they are on their way.
+MOST_RECORDS = 10_000_000
 NS_PER_MS = 1e6
+NS_PER_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Rig:
     Attributes:
         directory: temporary, everything is in it.
         servers: the broker.
-        bundle: the trained ensemble.
+        bundle: the ensemble.
         events: JSON objects without their last brace and without an id.
     """
 
@@ -57,22 +61,33 @@ class Rig:
         for future in admin.create_topics(wanted).values():
             future.result(TIMEOUT_S)
 
-    def fill(self, topic: str, count: int) -> None:
+    def fill(self, topic: str, partitions: int, count: int) -> None:
         """Write a backlog of `count` events, evenly over the partitions; ids are their numbers."""
+        self.write(
+            topic,
+            (
+                [
+                    {"value": event_of(self.events, number)}
+                    for number in range(partition, count, partitions)
+                ]
+                for partition in range(partitions)
+            ),
+        )
+
+    def write(self, topic: str, records: Iterable[list[dict[str, Any]]]) -> None:
+        """Write the records of each partition, from the first partition on."""
         producer = Producer(
             {
                 "bootstrap.servers": self.servers,
-                "queue.buffering.max.messages": 2 * count,
+                "queue.buffering.max.messages": MOST_RECORDS,
                 "linger.ms": 20,
             }
         )
-        for partition in range(PARTITIONS):
-            values = [
-                {"value": event_of(self.events, number)}
-                for number in range(partition, count, PARTITIONS)
-            ]
-            producer.produce_batch(topic, values, partition=partition)
-        producer.flush(TIMEOUT_S)
+        for partition, batch in enumerate(records):
+            accepted = producer.produce_batch(topic, batch, partition=partition)
+            waiting = producer.flush(TIMEOUT_S)
+            assert accepted == len(batch), f"{topic} took {accepted} of {len(batch)} records"
+            assert not waiting, f"{topic} did not take {waiting} records in time"
 
     def reader(
         self, topic: str, count: int, out: Path, known: int = 0
@@ -100,6 +115,11 @@ def event_of(events: list[bytes], number: int) -> bytes:
     return b'%s,"id":"%d"}' % (events[number % len(events)], number)
 
 
+def partitions_of(client: Consumer | Producer, topic: str) -> int:
+    """How many a topic has."""
+    return len(client.list_topics(topic, TIMEOUT_S).topics[topic].partitions)
+
+
 def _child(module: str, *arguments: object) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", f"benchmarks.pipelines.{module}", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -107,41 +127,53 @@ def _child(module: str, *arguments: object) -> "subprocess.Popen[bytes]":
 
 @contextmanager
 def rig(
-    bundle: Path | None = None, *, long_lived: bool = False, training_rows: int = TRAINING_ROWS
+    bundle: Path | None = None,
+    *,
+    servers: str = "",
+    properties: Mapping[str, str] | None = None,
+    long_lived: bool = False,
+    training_rows: int = TRAINING_ROWS,
 ) -> Iterator[Rig]:
     """A broker that runs, and a bundle trained on a synthetic table where none is given.
 
-    A `long_lived` broker spends its first minute on compiling: for steady streams, not for short
-    backlogs.
+    Args:
+        bundle: an ensemble for the features `f0` to `f29`.
+        servers: a broker that is there; else one is started.
+        properties: of the broker that is started.
+        long_lived: it spends its first minute on compiling: for steady streams, not for short
+            backlogs.
+        training_rows: of the synthetic table.
     """
     from streams.embedded import EmbeddedKafka
 
-    with (
-        tempfile.TemporaryDirectory() as name,
-        EmbeddedKafka(Path(name) / "kafka", long_lived=long_lived) as kafka,
-    ):
-        directory = Path(name)
-        matrix = _matrix(training_rows)
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if not servers:
+            place = directory / "kafka"
+            kafka = EmbeddedKafka(place, properties=properties, long_lived=long_lived)
+            servers = stack.enter_context(kafka).bootstrap_servers
+        matrix, labels = labelled(training_rows)
         if bundle is None:
-            bundle = _train(matrix, directory)
+            bundle = _train(matrix, labels, directory)
         events = [
             json.dumps({f"f{i}": value for i, value in enumerate(row)})[:-1].encode()
             for row in matrix[:DISTINCT_EVENTS].tolist()
         ]
-        yield Rig(directory, kafka.bootstrap_servers, bundle, events)
+        yield Rig(directory, servers, bundle, events)
 
 
-def _matrix(rows: int) -> NDArray[np.float64]:
-    return np.round(np.random.default_rng(30).normal(size=(rows, FEATURES)), 4)
+def labelled(rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """float64[N, 30] and int64[N]: rows, and a label each that follows from some features."""
+    matrix = np.round(np.random.default_rng(30).normal(size=(rows, FEATURES)), 4)
+    chance = np.random.default_rng(31)
+    margin = matrix[:, :5].sum(axis=1) + matrix[:, 5] * matrix[:, 6]
+    return matrix, (margin + chance.logistic(size=rows) > 0).astype(np.int64)
 
 
-def _train(matrix: NDArray[np.float64], directory: Path) -> Path:
+def _train(matrix: NDArray[np.float64], labels: NDArray[np.int64], directory: Path) -> Path:
     # The processes that read and send import this module too, and train nothing.
     from lab.train import train_bundle
 
-    chance = np.random.default_rng(31)
-    margin = matrix[:, :5].sum(axis=1) + matrix[:, 5] * matrix[:, 6]
-    labels = (margin + chance.logistic(size=len(matrix)) > 0).astype(int)
     table = directory / "training.csv"
     header = ",".join(["id", *(f"f{i}" for i in range(FEATURES)), "label"])
     numbered = np.column_stack([np.arange(len(matrix)), matrix, labels])
@@ -153,29 +185,41 @@ def _train(matrix: NDArray[np.float64], directory: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """When scores could be read: int64[N] wall-clock nanoseconds each, by id."""
+    """When scores could be read: int64[N] wall-clock nanoseconds each, by id.
+
+    `fallbacks` counts those that were not made of all members.
+    """
 
     ids: NDArray[np.int64]
     arrived_ns: NDArray[np.int64]
+    fallbacks: int
 
     @classmethod
     def load(cls, path: Path) -> "Arrivals":
         """What a reader left."""
         with np.load(path) as file:
-            return cls(file["ids"], file["arrived_ns"])
-
-    def steady(self) -> tuple[int, int, int]:
-        """From when to when, in nanoseconds, all but the first tenth arrived; and how many."""
-        arrived = np.sort(self.arrived_ns)
-        start = len(arrived) // 10
-        return int(arrived[start]), int(arrived[-1]), len(arrived) - start
+            return cls(file["ids"], file["arrived_ns"], int(file["fallbacks"]))
 
     def throughput(self) -> float:
         """Events a second between the first tenth and the end: starting up is not in it."""
         if not len(self.arrived_ns):
             return 0.0
-        began_ns, ended_ns, count = self.steady()
-        return count / ((ended_ns - began_ns) / 1e9)
+        arrived = np.sort(self.arrived_ns)
+        start = len(arrived) // 10
+        return float((len(arrived) - start) / (arrived[-1] - arrived[start]) * NS_PER_S)
+
+    def rate_since(self, began_ns: int) -> float:
+        """Events a second from a moment on to the end."""
+        return float(len(self.ids) / (self.arrived_ns.max() - began_ns) * NS_PER_S)
+
+    @property
+    def repeated(self) -> int:
+        """How many came once more."""
+        return len(self.ids) - len(np.unique(self.ids))
+
+    def lost(self, count: int) -> int:
+        """How many of `count` never came."""
+        return count - len(np.unique(self.ids))
 
     def latencies_ms(self, sent: Path) -> NDArray[np.float64]:
         """float64[N]: from sending to reading, of those that a loader sent."""
