@@ -2,6 +2,7 @@
 
     python -m benchmarks.comparison [--peers faust_event,faust_take,...] [--environments DIR]
 
+Peers have environments of their own, made where they are missing; Ray's takes 500 MB.
 Each contestant finds the same backlog, alone on the machine but for the broker and the reader;
 throughput is between the first tenth and the last score that was read. Slow ones get a shorter
 backlog. `models alone` is the limit: the same models offline, batches of 2,000, one core.
@@ -25,6 +26,8 @@ EVENTS = {
     "faust_agents": 15_000,
     "quix": 6000,
     "bytewax_collect": 150_000,
+    "ray_serve": 6000,
+    "ray_serve_chunks": 60_000,
 }
 PEERS = Path(__file__).parent / "pipelines" / "peers"
 

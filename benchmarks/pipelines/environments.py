@@ -12,6 +12,8 @@ REQUIREMENTS = {
     "faust_agents": "",
     "quix": "quixstreams==3.28.1",
     "bytewax_collect": "bytewax==0.21.1",
+    "ray_serve": "ray[serve]==2.60.0",
+    "ray_serve_chunks": "ray[serve]==2.60.0",
 }
 
 
@@ -20,7 +22,7 @@ def interpreter(peer: str, directory: Path) -> Path:
     requirement = REQUIREMENTS[peer]
     if not requirement:
         return Path(sys.executable)
-    place = directory / requirement.partition("==")[0]
+    place = directory / requirement.partition("==")[0].partition("[")[0]
     python = place / "bin" / "python"
     if not python.exists():
         venv.create(place, with_pip=True)
