@@ -20,6 +20,7 @@ NEEDS_SERVER = re.compile(
 # With processes of their own on the broker of the tests; what each must say.
 WITH_BROKER = {
     "pipeline": (r"exactly_once: backlog", r"CPU seconds", r"100/s  p50", r"\b0 lost, 0 repeated"),
+    "scale": (r"\n +5 +2 +2 +1 ",),
 }
 
 
