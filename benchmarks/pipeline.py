@@ -13,6 +13,9 @@ CPU is of workers and combiner per event of the backlog, without starting; `mode
 of the same models on the same rows offline in batches of 2,000, in this same run. What a million
 predictions cost is that CPU, and with a price for an hour of a core, money; broker, producer and
 reader are not in it.
+
+How fast a worker is alone says `benchmarks.worker`, a combiner alone `benchmarks.one_combiner`, and
+how both grow with models, partitions and processes `benchmarks.scale`.
 """
 
 import argparse

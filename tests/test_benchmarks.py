@@ -21,6 +21,7 @@ NEEDS_SERVER = re.compile(
 WITH_BROKER = {
     "pipeline": (r"exactly_once: backlog", r"CPU seconds", r"100/s  p50", r"\b0 lost, 0 repeated"),
     "scale": (r"\n +5 +2 +2 +1 ",),
+    "one_combiner": (r"\n +5 +100 ",),
 }
 
 
