@@ -22,6 +22,7 @@ WITH_BROKER = {
     "pipeline": (r"exactly_once: backlog", r"CPU seconds", r"100/s  p50", r"\b0 lost, 0 repeated"),
     "scale": (r"\n +5 +2 +2 +1 ",),
     "one_combiner": (r"\n +5 +100 ",),
+    "endurance": (r"combiner-0 .*MB/min", r"\b0 lost, 0 repeated", r"p99\.9"),
 }
 
 
