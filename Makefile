@@ -34,7 +34,7 @@ $(STAMP): requirements-dev.lock pyproject.toml | $(BIN)/pip
 	@touch $@
 
 test: check ## Lint, types, and every test, the live ones included (ARGS="-k join" narrows)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: lint types
 

@@ -21,13 +21,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from combiner.cutting import cut_to
 from combiner.output import Output, Place
+from combiner.shipment import Load, OutboxConfig, Shipment
 from combiner.window import BadRecord
 from streams.client import translated
 from streams.columns import Position
@@ -79,60 +79,6 @@ def rewind_wait_s(in_a_row: int) -> float:
     if not in_a_row:
         return 0.0
     return min(0.1 * 2.0 ** min(in_a_row - 1, 30), 5.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Shipment:
-    """What leaves together: outputs, and the positions that hold once they have left.
-
-    `group` is the consumer group's metadata, for a transaction.
-    """
-
-    outputs: Sequence[Output]
-    positions: Mapping[Place, Position]
-    group: object = None
-
-    @property
-    def events(self) -> int:
-        """Outcomes in it."""
-        return sum(len(output) for output in self.outputs)
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxConfig:
-    """Where to, under which identity, and how surely.
-
-    Attributes:
-        producer: librdkafka properties of the producer.
-        scored: topic of scored records.
-        dead_letters: topic of dead letters.
-        corrections: topic of corrections; empty if they go nowhere.
-        ensemble: `name@version`, for dead-letter headers.
-        transactional_id: stable for this slot; empty for at-least-once delivery.
-        commit_interval_ms: least time between two transactions.
-    """
-
-    producer: Mapping[str, object]
-    scored: str
-    dead_letters: str
-    ensemble: str
-    transactional_id: str
-    commit_interval_ms: int
-    corrections: str = ""
-
-
-@dataclass(slots=True)
-class _Load:
-    """Shipments taken together by the thread."""
-
-    shipments: list[Shipment] = field(default_factory=list)
-
-    @property
-    def positions(self) -> dict[Place, Position]:
-        latest: dict[Place, Position] = {}
-        for shipment in self.shipments:
-            latest.update(shipment.positions)
-        return latest
 
 
 class Outbox:
@@ -300,16 +246,16 @@ class Outbox:
             self._failure = failure
             self._changed.notify_all()
 
-    def _next_load(self) -> _Load | None:
+    def _next_load(self) -> Load | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
             if not self._waiting:
                 return None
-            load = _Load(self._waiting)
+            load = Load(self._waiting)
             self._waiting = []
         return load
 
-    def _transact(self, load: _Load) -> None:
+    def _transact(self, load: Load) -> None:
         began = self._began_s = time.monotonic()
         producer = self._producer
         producer.begin_transaction()
@@ -322,7 +268,7 @@ class Outbox:
         self._published(load, began)
         self._rest(began)
 
-    def _publish(self, load: _Load) -> None:
+    def _publish(self, load: Load) -> None:
         began = time.monotonic()
         self._produce(load)
         if self._producer.flush(_COMMIT_TIMEOUT_S):
@@ -333,7 +279,7 @@ class Outbox:
             self._acknowledged |= load.positions
         self._published(load, began)
 
-    def _published(self, load: _Load, began: float) -> None:
+    def _published(self, load: Load, began: float) -> None:
         took_s = time.monotonic() - began
         outputs = [output for shipment in load.shipments for output in shipment.outputs]
         with self._changed:
@@ -348,7 +294,7 @@ class Outbox:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping, rest_s)
 
-    def _produce(self, load: _Load) -> None:
+    def _produce(self, load: Load) -> None:
         for shipment in load.shipments:
             for output in shipment.outputs:
                 if output.headers:

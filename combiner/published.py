@@ -8,18 +8,14 @@ the newest outcomes of a partition tell.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import msgspec
-import numpy as np
 from confluent_kafka import Message
 
-from combiner.ahead import Runs, run_of
+from combiner.ahead import Runs, UnreadableError, decode, run_of
+from combiner.traces import Trace, newest_beyond, trace_of
 from combiner.window import EventBlock
-from streams.columns import Columns, Place, columns_of
-from streams.errors import BrokerError
-from streams.records import Header, Headers
+from streams.columns import Columns, Place, Position, columns_of
+from streams.errors import BrokerError, ConfigurationError
 from streams.settings import Settings
 from streams.stretches import Stretch, StretchReader
 
@@ -29,113 +25,63 @@ log = logging.getLogger(__name__)
 _NEWEST = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """An outcome of an event.
-
-    Attributes:
-        place: the event's topic and partition.
-        offset: the event's.
-        shows: what it shows of the event: the id of a scored one, the value of a dead one.
-        cut: whether that is only the beginning of the value.
-    """
-
-    place: Place
-    offset: int
-    shows: str | bytes
-    cut: bool = False
-
-
-class _Source(msgspec.Struct):
-    """What is wanted of a scored record."""
-
-    id: str
-    source: str
-    ensemble: str
-
-
-_decode = msgspec.json.Decoder(_Source).decode
-
-
-def trace_of(message: Any, ensemble: str) -> Trace | None:
-    """The trace of a scored record or a dead letter; None if it is not of this ensemble.
-
-    Args:
-        message: anything with the methods of a `confluent_kafka.Message`.
-        ensemble: a name without a version.
-    """
-    headers: Sequence[Header] = message.headers() or ()
-    said = {name: value or b"" for name, value in headers if name.startswith(Headers.PREFIX)}
-    if Headers.OFFSET in said:
-        by, topic, partition, offset = (
-            said.get(name, b"").decode("utf-8", "replace")
-            for name in (Headers.ENSEMBLE, Headers.TOPIC, Headers.PARTITION, Headers.OFFSET)
-        )
-        shows: str | bytes = message.value() or b""
-    else:
-        try:
-            record = _decode(message.value() or b"")
-        except msgspec.DecodeError:
-            return None
-        by, shows = record.ensemble, record.id
-        topic, partition, offset = [*record.source.split("/"), "", ""][:3]
-    if by.partition("@")[0] != ensemble or not (partition.isdecimal() and offset.isdecimal()):
-        return None
-    return Trace((topic, int(partition)), int(offset), shows, Headers.ORIGINAL_BYTES in said)
-
-
-def newest_beyond(start: int, known: Runs, traces: Sequence[Trace]) -> Trace | None:
-    """The newest event whose outcome contradicts a committed position; None if none does.
-
-    Args:
-        start: the position.
-        known: outcomes that the position names as published ahead of it.
-        traces: the newest ones of a partition, in any order.
-    """
-    offsets = np.array([trace.offset for trace in traces], dtype=np.int64)
-    beyond = (offsets >= start) & ~known.contain(offsets)
-    if not beyond.any():
-        return None
-    return traces[int(np.argmax(np.where(beyond, offsets, -1)))]
-
-
 class Published:
-    """Looks at the newest outcomes.
+    """Knows which events above a committed position have their outcomes.
 
     Args:
         settings: the configuration.
-        group: a consumer group that this process may use; nothing is committed.
+        group: the combiners' consumer group; nothing is committed here.
         block_of: decodes events.
+        on_skipped: called with the number of offsets that a position did not know of.
     """
 
     def __init__(
-        self, settings: Settings, group: str, block_of: Callable[[Columns], EventBlock]
+        self,
+        settings: Settings,
+        group: str,
+        block_of: Callable[[Columns], EventBlock],
+        on_skipped: Callable[[int], None],
     ) -> None:
         self._settings = settings
         self._group = group
         self._block_of = block_of
+        self._on_skipped = on_skipped
+        # Without transactions outcomes are always ahead of the positions, and come again.
+        combiner = settings.combiner
+        self._looks = combiner.skip_published and combiner.delivery == "exactly_once"
 
-    def beyond(self, positions: Mapping[Place, tuple[int, Runs]]) -> dict[Place, Runs]:
-        """Offsets that have their outcomes although the committed positions say otherwise.
+    def gone(
+        self, committed: Mapping[Place, Position], first: Mapping[Place, int]
+    ) -> dict[Place, Runs]:
+        """Offsets that left in an earlier life, of some input partitions.
 
         Args:
-            positions: input partition → the first offset that is to be decided, and those above
-                it that have left.
+            committed: what the group says.
+            first: the first offsets that came; reading may have begun with an older answer.
 
         Raises:
+            ConfigurationError: beside an offset stands what no combiner wrote.
             BrokerError: the broker does not answer; or positions are wrong, and it does not follow
                 from the newest outcomes which events have theirs.
         """
         found: dict[Place, Runs] = {}
+        for place, position in committed.items():
+            found[place] = self._named(place, position)
+            if len(found[place]):
+                log.info("%s/%d: outcomes are there for %d ranges ahead", *place, len(found[place]))
+        if not self._looks:
+            return found
         with StretchReader(self._settings.kafka, self._group) as reader:
-            traces = self._traces(reader, {partition for _, partition in positions})
-            for place, (start, known) in positions.items():
+            traces = self._traces(reader, {partition for _, partition in committed})
+            for place, position in committed.items():
+                start = min(position.offset, first[place])
                 of_place = [trace for trace in traces if trace.place == place]
-                newest = newest_beyond(start, known, of_place)
+                newest = newest_beyond(start, found[place], of_place)
                 if newest is None:
                     continue
                 if self._is_of(reader, newest):
-                    found[place] = self._range_to(newest, start, known)
+                    found[place] = self._range_to(newest, start, found[place])
+                    self._on_skipped(found[place].total)
                 else:
                     log.warning(
                         "%s/%d: there is an outcome of event %d, which is another event; its "
@@ -143,6 +89,18 @@ class Published:
                         *(*place, newest.offset),
                     )
         return found
+
+    def _named(self, place: Place, position: Position) -> Runs:
+        """What stands beside a committed offset."""
+        try:
+            return decode(*position)
+        except UnreadableError as error:
+            raise ConfigurationError(
+                f"consumer group {self._group}",
+                f"beside the committed offset of {place[0]}/{place[1]} stands "
+                f"{position.metadata[:80]!r}, and {error}; expected what a combiner wrote: "
+                "set the group's offset anew; what has its outcome is skipped all the same",
+            ) from error
 
     def _range_to(self, newest: Trace, start: int, known: Runs) -> Runs:
         """In the order of the partition everything up to an outcome has its own."""

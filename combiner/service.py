@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from confluent_kafka import TopicPartition
 
 from cache.protocol import ScoreCache
-from combiner.ahead import Runs, UnreadableError, decode
 from combiner.assembly import block_maker, combiner_of
 from combiner.core import Combiner
 from combiner.escalations import Escalations
@@ -19,22 +18,16 @@ from combiner.health_report import HealthReporter
 from combiner.identity import Identity
 from combiner.memory import LatestScores
 from combiner.observing import observe
-from combiner.outbox import (
-    SMALL_RECORD_BYTES,
-    Outbox,
-    OutboxConfig,
-    RewindError,
-    Shipment,
-    rewind_wait_s,
-)
+from combiner.outbox import SMALL_RECORD_BYTES, Outbox, RewindError, rewind_wait_s
 from combiner.output import Output, Place
 from combiner.published import Published
 from combiner.refining import knowledge_of
+from combiner.shipment import OutboxConfig, Shipment
 from combiner.throttle import Throttle
 from registry.bundle import LoadedBundle
 from streams import signals
 from streams.columns import Columns, Position, columns_of
-from streams.errors import BrokerError, ConfigurationError
+from streams.errors import BrokerError
 from streams.frames import FrameError, PredictionFrame, decode_frame
 from streams.instants import Clock, MonotonicNs
 from streams.metrics import Metrics
@@ -124,10 +117,11 @@ class CombinerService:
         on = settings.cascade.on
         self._escalations = Escalations(settings, metrics, clock) if on else None
         self._outbox = self._new_outbox()
-        # Without transactions outcomes are always ahead of the positions, and come again.
-        checked = settings.combiner.skip_published and settings.combiner.delivery == "exactly_once"
-        self._published = (
-            Published(settings, self._identity.group, self._block_of) if checked else None
+        self._published = Published(
+            settings,
+            self._identity.group,
+            self._block_of,
+            metrics.counter(signals.SKIPPED_EVENTS).inc,
         )
 
     # -- construction ------------------------------------------------------------------------
@@ -268,26 +262,8 @@ class CombinerService:
         if not fetched:
             return
         first = {columns.place: int(columns.offsets[0]) for columns in fetched}
-        positions: dict[Place, tuple[int, Runs]] = {}
-        for place, position in self._source.committed(sorted(first)).items():
-            try:
-                gone = decode(*position)
-            except UnreadableError as error:
-                raise ConfigurationError(
-                    f"consumer group {self._identity.group}",
-                    f"beside the committed offset of {place[0]}/{place[1]} stands "
-                    f"{position.metadata[:80]!r}, and {error}; expected what a combiner wrote: "
-                    "set the group's offset anew; what has its outcome is skipped all the same",
-                ) from error
-            if len(gone):
-                log.info("%s/%d: outcomes are there for %d ranges ahead", *place, len(gone))
-            # Reading may have begun with an older answer than this one.
-            positions[place] = min(position.offset, first[place]), gone
-        if self._published is not None:
-            for place, gone in self._published.beyond(positions).items():
-                self._metrics.counter(signals.SKIPPED_EVENTS).inc(gone.total)
-                positions[place] = positions[place][0], gone
-        for place, (_, gone) in positions.items():
+        committed = self._source.committed(sorted(first))
+        for place, gone in self._published.gone(committed, first).items():
             self._core.skip(place, gone)
         self._new -= first.keys()
 

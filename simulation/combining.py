@@ -5,8 +5,8 @@ from functools import partial
 
 from combiner.ahead import Runs, decode, run_of
 from combiner.core import Combiner
-from combiner.published import newest_beyond, trace_of
 from combiner.throttle import Throttle
+from combiner.traces import newest_beyond, trace_of
 from combiner.window import BadRecord, block_of
 from simulation.faults import OLD_POSITION
 from simulation.inputs import DECODER

@@ -44,7 +44,7 @@ MODULES: dict[str, tuple[str, str]] = {
         ),
         (
             "kinds cascades settings client consumers clock interpreter guard metrics lifeline "
-            "pulse placement membership source sink reader admin app mapping "
+            "pulse placement membership source sink reader stretches switch admin app mapping "
             "embedded/*"
         ),
     ),
@@ -62,11 +62,11 @@ MODULES: dict[str, tuple[str, str]] = {
             "outcome decision encoding health fallback "
             "calibration calibrators/* selections subsets recalibration facts refinement "
             "conformal confidence explanation latency telling corrections "
-            "hindsight limits output throttle cascade identity escalating "
+            "hindsight limits output shipment traces throttle cascade identity escalating "
             "selection/* strategies/*"
         ),
         (
-            "service outbox escalations memory health_report observing assembly refining catalogue "
+            "service outbox published escalations memory health_report observing assembly refining catalogue "
             "process"
         ),
     ),

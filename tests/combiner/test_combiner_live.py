@@ -23,7 +23,8 @@ from chaos.plan import PARTITIONS, PRIOR
 from chaos.reader import TIMEOUT_S, Reader, headers_of, reading
 from chaos.verdict import Outcome, Verdict, judge
 from combiner import outbox as outbox_module
-from combiner.outbox import Outbox, OutboxConfig, RewindError, Shipment
+from combiner.outbox import Outbox, RewindError
+from combiner.shipment import OutboxConfig, Shipment
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
 from streams.errors import BrokerError, ConfigurationError, FencedError
 from streams.records import Headers

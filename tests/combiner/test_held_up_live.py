@@ -7,7 +7,8 @@ import pytest
 from confluent_kafka import Producer
 
 from chaos.reader import TIMEOUT_S
-from combiner.outbox import Outbox, OutboxConfig, Shipment
+from combiner.outbox import Outbox
+from combiner.shipment import OutboxConfig, Shipment
 from streams import placement as placement_module
 from streams.columns import Position
 from streams.embedded import EmbeddedKafka

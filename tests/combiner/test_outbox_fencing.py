@@ -4,7 +4,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from combiner import outbox as outbox_module
-from combiner.outbox import Outbox, OutboxConfig, RewindError, Shipment
+from combiner.outbox import Outbox, RewindError
+from combiner.shipment import OutboxConfig, Shipment
 from streams.errors import BrokerError, FencedError
 
 TIMEOUT_S = 20.0

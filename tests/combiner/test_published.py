@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from combiner.ahead import NONE, Runs, runs_of
-from combiner.published import Trace, newest_beyond, trace_of
+from combiner.traces import Trace, newest_beyond, trace_of
 from streams.events import BadEvent
 from streams.records import Headers, dead_letter_headers
 
