@@ -55,6 +55,7 @@ class Acknowledged:
             killed it may answer a repeated request only with the word that it has the records.
         unsent: what a producer that lost its brokers never sent.
         doubtful: what it had sent without an answer, by name: events only if somebody saw them.
+        vanished: names of those among them that are not in the topic: the broker's loss.
         failed: what was refused; must stay empty where everything is to arrive.
     """
 
@@ -63,6 +64,7 @@ class Acknowledged:
         self.unplaced: dict[str, int] = {}
         self.unsent: list[Message] = []
         self.doubtful: dict[str, int] = {}
+        self.vanished: list[str] = []
         self.failed: list[KafkaError] = []
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
@@ -87,9 +89,12 @@ class Acknowledged:
             self.sent_ns[f"{message.topic()}/{message.partition()}/{offset}"] = at_ns
 
     def place(self, sources: Mapping[str, str]) -> None:
-        """Find those that are unplaced: name → event. The others count as lost."""
+        """Find those that are unplaced, by what the topic holds: name → event."""
         for name, at_ns in self.unplaced.items():
-            self.sent_ns[sources.get(name, f"{name}, acknowledged without an offset")] = at_ns
+            if (source := sources.get(name)) is None:
+                self.vanished.append(name)
+            else:
+                self.sent_ns[source] = at_ns
         for name, at_ns in self.doubtful.items():
             if (source := sources.get(name)) is not None:
                 self.sent_ns[source] = at_ns

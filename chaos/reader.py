@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -126,7 +126,13 @@ def outcome_of(message: Message, read_ns: int = 0, *, whole: bool = True) -> Out
 def read_all(
     servers: str, topics: Sequence[str], partitions: int, *, whole: bool = True
 ) -> list[Outcome]:
-    """All committed outcomes from the very first, by a consumer of its own.
+    """All committed outcomes from the very first, by a consumer of its own; raises as below."""
+    messages = read_messages(servers, topics, partitions)
+    return [outcome_of(message, whole=whole) for message in messages]
+
+
+def read_messages(servers: str, topics: Sequence[str], partitions: int) -> Iterator[Message]:
+    """All committed records of some topics, in the order of their partitions.
 
     Raises:
         AssertionError: the broker does not hand out everything in a generous time.
@@ -135,14 +141,13 @@ def read_all(
     try:
         places = places_of(topics, partitions)
         consumer.assign(places)
-        outcomes: list[Outcome] = []
         ended: set[tuple[str | None, int | None]] = set()
         give_up_s = time.monotonic() + TIMEOUT_S
         while len(ended) < len(places):
             for message in consumer.consume(1000, 0.05):
                 error = message.error()
                 if error is None:
-                    outcomes.append(outcome_of(message, whole=whole))
+                    yield message
                     give_up_s = time.monotonic() + TIMEOUT_S
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 -- its own name
                     ended.add((message.topic(), message.partition()))
@@ -150,7 +155,6 @@ def read_all(
                     raise AssertionError(error)
             if time.monotonic() > give_up_s:
                 raise AssertionError(f"only {len(ended)} of {len(places)} partitions")
-        return outcomes
     finally:
         consumer.close()
 

@@ -20,12 +20,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from chaos.load import Acknowledged, Load, MakeEvent, good_event
+from chaos.load import Acknowledged, Load, MakeEvent, good_event, name_of
 from chaos.models import MOOD_VARIABLE
 from chaos.plan import Plan, write_config
 from chaos.processes import Processes
 from chaos.proxy import Proxy
-from chaos.reader import TIMEOUT_S, Reader, read_all, wait_for
+from chaos.reader import TIMEOUT_S, Reader, read_all, read_messages, wait_for
 from chaos.verdict import Outcome, Timing, Verdict, judge, rungs, timing
 from cli.configuration import load_settings
 from cli.restarts import RestartPolicy
@@ -291,7 +291,8 @@ class Stage(Processes, AbstractContextManager["Stage"]):
         except AssertionError as error:
             self.complaint = str(error)
         during = list(self.reader.outcomes)
-        self.acknowledged.place({outcome.id: outcome.source for outcome in during})
+        if self.acknowledged.unplaced or self.acknowledged.doubtful:
+            self.acknowledged.place(self._written())
         after = read_all(self.servers, self.outputs, self.plan.partitions, whole=False)
         first = {outcome.source: outcome for outcome in reversed(during)}
         found = rungs(first.values())
@@ -305,6 +306,14 @@ class Stage(Processes, AbstractContextManager["Stage"]):
             judge(sent.keys(), after),
             self.timing(during),
         )
+
+    def _written(self) -> dict[str, str]:
+        """All events of the input topic: name → event."""
+        topic = self.settings.topics.inputs[0]
+        return {
+            name_of(message): f"{topic}/{message.partition()}/{message.offset()}"
+            for message in read_messages(self.servers, [topic], self.plan.partitions)
+        }
 
     def timing(self, outcomes: list[Outcome]) -> Timing:
         """How long these took; late is what came more than `SLACK_MS` behind the deadline.

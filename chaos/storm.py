@@ -42,6 +42,7 @@ class Storm:
         report: what the readers saw.
         misjudged: dead letters of good events, and scores of bad ones.
         complaint: what was still missing at the end; empty if nothing.
+        vanished: events that the broker acknowledged without an offset, and has not.
     """
 
     seed: int
@@ -52,6 +53,7 @@ class Storm:
     report: Report
     misjudged: int
     complaint: str
+    vanished: int = 0
 
     @property
     def survived(self) -> bool:
@@ -94,8 +96,9 @@ def raise_storm(
                 stage.rest(chance.uniform(0.2, LONGEST_PAUSE_S))
         report = stage.report(wait=lambda: stage.await_outcomes(SETTLE_S))
         wrong = sum(_misjudged(each) for each in stage.reader.outcomes)
+        ends, vanished = len(stage.ended), len(stage.acknowledged.vanished)
         storm = Storm(
-            seed, seconds, rate_per_s, faults, len(stage.ended), report, wrong, stage.complaint
+            seed, seconds, rate_per_s, faults, ends, report, wrong, stage.complaint, vanished
         )
         if logs is not None and not storm.survived:
             stage.copy_logs(logs)
@@ -119,6 +122,7 @@ def rows_of(storm: Storm) -> list[tuple[str, str]]:
         ("ends of processes", f"{storm.ends:,}"),
         ("seconds, events per second", f"{storm.seconds:g}, {storm.rate_per_s:g}"),
         ("events", f"{report.events:,}"),
+        ("acknowledged, and not in the topic", f"{storm.vanished:,}"),
         ("scored", f"{report.scored:,} ({rungs})"),
         ("dead letters", f"{report.dead:,}"),
         ("scored or dead by mistake", f"{storm.misjudged:,}"),
