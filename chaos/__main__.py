@@ -16,7 +16,7 @@ from rich.table import Table
 
 from chaos.goals import find_goals
 from chaos.goals.goal import Goal, Result
-from chaos.storm import raise_storm, rows_of
+from chaos.storm import examples, raise_storm, rows_of
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -87,6 +87,8 @@ def storm(
     Console(width=100).print(table)
     if found.complaint:
         typer.echo(found.complaint, err=True)
+    for line in examples(found):
+        typer.echo(line, err=True)
     if not found.survived:
         typer.echo(f"not survived; the logs are in {directory}", err=True)
     raise typer.Exit(0 if found.survived else 1)

@@ -268,10 +268,15 @@ class Stage(Processes, AbstractContextManager["Stage"]):
         )
 
     def copy_logs(self, directory: Path) -> None:
-        """What processes and brokers have written so far."""
+        """What processes and brokers have written so far, and every outcome with its place."""
         shutil.copytree(self.directory / "logs", directory, dirs_exist_ok=True)
         for broker in self.kafka.brokers:
             shutil.copy(broker.log_path, directory / f"broker-{broker.node_id}.log")
+        with (directory / "outcomes.txt").open("w", encoding="utf-8") as file:
+            file.writelines(
+                f"{each.source} {each.place} {each.read_ns} {each.content}\n"
+                for each in self.reader.outcomes
+            )
 
     def _progress(self) -> str:
         missing = sorted(self.acknowledged.sent_ns.keys() - self.reader.sources)

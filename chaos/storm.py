@@ -152,5 +152,15 @@ def _wrong(report: Report) -> list[tuple[str, str]]:
     ]
 
 
+def examples(storm: Storm, most: int = 5) -> list[str]:
+    """Some of the events of which something is wrong."""
+    return [
+        f"{kind} {when}: {', '.join(found[:most])}"
+        for when, verdict in (("live", storm.report.during), ("afterwards", storm.report.after))
+        for kind, found in vars(verdict).items()
+        if found
+    ]
+
+
 def _latency(p50_ms: float, p99_ms: float, max_ms: float) -> str:
     return f"{p50_ms:.0f} ms, {p99_ms / 1000:.1f} s, {max_ms / 1000:.1f} s"
