@@ -195,7 +195,10 @@ class Outbox:
 
         A coordinator that has missed the end of a transaction holds the group's offsets back for
         ever, from those as well who would begin the next one. Any end of the same producer's will
-        do: here it is that of a transaction that holds nothing but offsets, and is given up.
+        do: here it is that of a transaction that is given up.
+
+        What hangs may hang in the outcomes as well, and the next commit of this producer would
+        count for it: so this one goes to all their partitions, too.
 
         To be called while nothing is shipped.
 
@@ -211,8 +214,15 @@ class Outbox:
         if not self._config.transactional_id or not places:
             return
         offsets = [committable(place, 0) for place in places]
+        config, producer = self._config, self._producer
         try:
-            self._producer.begin_transaction()
+            producer.begin_transaction()
+            for topic in filter(None, [config.scored, config.dead_letters, config.corrections]):
+                found = producer.list_topics(topic, _COMMIT_TIMEOUT_S).topics[topic]
+                for partition in found.partitions:
+                    producer.produce(topic, value=b"", partition=partition)
+            if producer.flush(_COMMIT_TIMEOUT_S) or self._undelivered is not None:
+                raise BrokerError("cannot end what hangs: the broker takes no records")
             self._producer.send_offsets_to_transaction(offsets, group, _COMMIT_TIMEOUT_S)
             self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
         except KafkaException as error:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
-from chaos.reader import TIMEOUT_S
+from chaos.reader import TIMEOUT_S, read_messages
 from combiner.outbox import Outbox
 from combiner.shipment import OutboxConfig, Shipment
 from streams import placement as placement_module
@@ -107,6 +107,31 @@ def test_ending_what_hangs_commits_nothing(slot: Slot) -> None:
             again.end_what_hangs([slot.place], group)
             assert source.committed([slot.place]) == {slot.place: Position(offset)}
             again.close(TIMEOUT_S)
+
+
+def test_what_hangs_in_the_outcomes_is_given_up_as_well(slot: Slot) -> None:
+    """The next commit of the same producer would have made it visible."""
+    outbox = slot.outbox()
+    with closing(slot.source()) as source:
+        first_of(source)
+        group = source.consumer.consumer_group_metadata()
+        outbox.end_what_hangs([slot.place], group)
+        outbox.ship(Shipment([], {slot.place: Position(9)}, group))
+        outbox.close(TIMEOUT_S)
+        outbox.check()
+    messages = list(read_messages(slot.kafka.bootstrap_servers, [slot.topic], 1))
+    assert [message.value() for message in messages] == [b"%d" % n for n in range(10)]
+    raw = Consumer(
+        {
+            "bootstrap.servers": slot.kafka.bootstrap_servers,
+            "group.id": "nobody",
+            "isolation.level": "read_uncommitted",
+        }
+    )
+    raw.assign([TopicPartition(slot.topic, 0, 10)])
+    [given_up, *_] = raw.consume(1, TIMEOUT_S)
+    raw.close()
+    assert given_up.value() == b""
 
 
 def test_without_transactions_nothing_hangs(slot: Slot) -> None:
