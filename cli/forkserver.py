@@ -19,14 +19,12 @@ It ends when its input does. `cli/children.py` is its other side.
 
 import gc
 import importlib
-import logging
 import os
 import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import NoReturn
 
 import msgspec
 import setproctitle
@@ -152,21 +150,7 @@ def main(arguments: Sequence[str]) -> None:
     if request is None:
         return
     _become(request)
-    try:
-        ensemble()
-    except SystemExit as end:
-        if end.code is None or isinstance(end.code, int):
-            _leave(end.code or 0)
-        raise
-    _leave(0)
-
-
-def _leave(exit_code: int) -> NoReturn:
-    """End without taking apart what was imported, which would take longer than the start did."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(exit_code)
+    ensemble()
 
 
 if __name__ == "__main__":

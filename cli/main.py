@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,6 +27,7 @@ from cli.produce import produce
 from cli.replay import replay
 from cli.roles import combiner, monitor, worker
 from cli.simulate import simulate
+from cli.stopping import leave
 from cli.topics import app as topics
 from cli.train import train
 from cli.up import up
@@ -92,10 +93,15 @@ def _root(
     pass
 
 
-def main() -> None:
-    """Run a command; the process's entry point."""
+def main() -> NoReturn:
+    """Run a command and end the process; its entry point."""
     try:
         app(prog_name="ensemble")
     except EnsembleError as error:
         sys.stderr.write("".join(f"error: {line}\n" for line in str(error).splitlines()))
-        sys.exit(error.exit_code)
+        leave(error.exit_code)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            raise
+        leave(end.code or 0)
+    leave(0)

@@ -1,13 +1,15 @@
-"""SIGTERM and Ctrl-C as an event that whoever runs can look at or wait for."""
+"""How a process ends: when it is asked to, and without a part of it that lives on."""
 
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from streams.errors import EnsembleError
 
@@ -62,5 +64,17 @@ def leaving_for_good() -> Iterator[None]:
 
 def _leave(exit_code: int) -> None:
     threading.Event().wait(_LEAVE_S)
+    leave(exit_code)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End this process without taking apart what was imported.
+
+    That would take longer than some commands do, and the threads of a Kafka client go on meanwhile:
+    one that is in the middle of a TLS handshake while OpenSSL is taken from under it crashes the
+    process, and a supervisor would be told of a crash and not of what was wrong.
+    """
     logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(exit_code)

@@ -24,7 +24,7 @@ Ask = Callable[[float], object]
 # A metadata request so often costs nothing that could be measured.
 _EVERY_S = 2.0
 _PATIENCE_S = 1.0
-# Generous: the client tries anew twice a second, and needs a connection and a few requests.
+# Generous: a client tries anew twice a second, and needs a connection and a few requests.
 _LAST_CHANCE_S = 3.0
 
 
@@ -88,7 +88,7 @@ class Lifeline:
 
     def _is_answered_anew(self) -> bool:
         try:
-            self._ask_anew(_PATIENCE_S)
+            self._ask_anew(_LAST_CHANCE_S)
         except KafkaException as error:
             log.debug("no answer: %s", error)
             return False

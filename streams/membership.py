@@ -53,8 +53,8 @@ class Membership:
         instance: str,
         session_s: float,
         on_assign: OnPartitions | None,
-        on_revoke: OnPartitions | None,
-        on_lost: OnPartitions | None,
+        on_revoke: OnPartitions,
+        on_lost: OnPartitions,
     ) -> None:
         self._consumer = consumer
         self._placement = placement
@@ -114,15 +114,12 @@ class Membership:
 
     def _revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._forget(partitions)
-        if self._on_revoke is not None:
-            self._on_revoke(partitions)
+        self._on_revoke(partitions)
 
     def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("%d partitions were given to somebody else, or to nobody", len(partitions))
         self._forget(partitions)
-        told = self._on_lost or self._on_revoke
-        if told is not None:
-            told(partitions)
+        self._on_lost(partitions)
         self._leave_if_slept()
 
     def _forget(self, partitions: list[TopicPartition]) -> None:

@@ -20,13 +20,19 @@ from streams.client import (
 )
 from streams.columns import Place, Position
 from streams.consumers import DEFAULT_PACE_MS, consumer_config, session_s
+from streams.errors import BrokerError
 from streams.lifeline import Lifeline
 from streams.membership import Membership, OnPartitions
 from streams.outages import Outage
 from streams.placement import OnMissing, Placement, committed, watermarks
 from streams.settings import KafkaSettings
+from streams.unconfirmed import Unconfirmed
 
 log = logging.getLogger(__name__)
+
+# Clients without brokers. To close or to destroy one would mean to wait, for minutes, for the
+# answer to a commit that it cannot send.
+_CUT_OFF: list[Consumer] = []
 
 
 class Source:
@@ -71,6 +77,7 @@ class Source:
         on_held_up: Callable[[], None] | None = None,
     ) -> None:
         self._told_away = on_away
+        self._unconfirmed = Unconfirmed()
         self._outage = Outage()
         self._watch = Watch(f"consumer group {group}", on_away=self._on_away)
         properties = consumer_config(kafka, group, instance, pace_ms)
@@ -98,11 +105,11 @@ class Source:
             instance=instance,
             session_s=session_s(properties),
             on_assign=on_assign,
-            on_revoke=on_revoke,
-            on_lost=on_lost,
+            on_revoke=self._forgetting(on_revoke),
+            on_lost=self._forgetting(on_lost or on_revoke),
         )
         self._lifeline = Lifeline(
-            kafka, lambda wait_s: self.consumer.list_topics(topics[0], wait_s), self._watch.fail
+            kafka, lambda wait_s: self.consumer.list_topics(topics[0], wait_s), self._cut_off
         )
 
     # -- records -----------------------------------------------------------------------------
@@ -165,16 +172,19 @@ class Source:
     ) -> None:
         """Commit, for each partition, the offset of the next record to read; and a text beside it.
 
-        An asynchronous commit that fails is logged, and raised by `fetch` if it means that this
-        process was replaced.
+        An asynchronous commit that fails is logged, and made again with the next call; it is raised
+        by `fetch` if it means that this process was replaced. A synchronous one waits for those
+        before it, too.
 
         Raises:
             BrokerError: a synchronous commit was refused or not answered.
             FencedError: another process has this one's place in the group.
         """
-        if not positions:
+        wanted = {place: _position(position) for place, position in positions.items()}
+        asked = self._unconfirmed.add(wanted) if asynchronous else self._unconfirmed.add_all(wanted)
+        if not asked:
             return
-        offsets = [committable(place, position) for place, position in positions.items()]
+        offsets = [committable(place, position) for place, position in asked.items()]
         try:
             if asynchronous:
                 self.consumer.commit(offsets=offsets, asynchronous=True)
@@ -185,10 +195,17 @@ class Source:
         for partition in done or ():
             if partition.error is not None:
                 raise translated(partition.error, "cannot commit")
+        self._unconfirmed.forget(asked)
 
-    def _committed(self, error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
+    def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         if error is not None:
             self._watch.on_error(error)
+        for p in partitions:
+            if error is None and p.error is None:
+                position = Position(p.offset, p.metadata or "")
+                self._unconfirmed.confirm((p.topic, p.partition), position)
+            else:
+                self._unconfirmed.refuse((p.topic, p.partition))
 
     def committed(self, places: Sequence[Place]) -> dict[Place, Position]:
         """What the group has committed; offset 0 where that is nothing.
@@ -219,6 +236,14 @@ class Source:
         """
         return self._outage.piled_up(place, last_offset + 1, self.known_end(place))
 
+    def _forgetting(self, told: OnPartitions | None) -> OnPartitions:
+        def forget(partitions: Sequence[TopicPartition]) -> None:
+            if told is not None:
+                told(partitions)  # who gives partitions back may commit them before
+            self._unconfirmed.forget((p.topic, p.partition) for p in partitions)
+
+        return forget
+
     def _on_away(self) -> None:
         self._told_away()
         with contextlib.suppress(KafkaException):
@@ -238,6 +263,7 @@ class Source:
             BrokerError: the client refuses.
         """
         owned = [TopicPartition(p.topic, p.partition) for p in self.consumer.assignment()]
+        self._unconfirmed.forget((p.topic, p.partition) for p in owned)
         self.resume((p.topic, p.partition) for p in owned)
         self._placement.back_to_committed(owned)
 
@@ -257,19 +283,28 @@ class Source:
     def close(self) -> None:
         """Give the partitions back (`on_revoke`) and leave the group.
 
-        A static member keeps them until its session ends, so that its restart moves nothing.
+        A static member keeps them until its session ends, so that its restart moves nothing. A
+        client that has lost its brokers can tell nobody, and is left as it is.
         """
         self._lifeline.close()
         try:
-            self.consumer.close()
+            if self.consumer not in _CUT_OFF:
+                self.consumer.close()
         except KafkaException as error:
             log.warning("leaving the group: %s", error)
         finally:
             self._membership.close()
 
+    def _cut_off(self, problem: BrokerError) -> None:
+        _CUT_OFF.append(self.consumer)
+        self._watch.fail(problem)
+
 
 def committable(place: Place, position: int | Position) -> TopicPartition:
     """A position as the client takes it."""
-    if isinstance(position, Position):
-        return TopicPartition(*place, position.offset, position.metadata)
-    return TopicPartition(*place, position)
+    position = _position(position)
+    return TopicPartition(*place, position.offset, position.metadata)
+
+
+def _position(position: int | Position) -> Position:
+    return position if isinstance(position, Position) else Position(position)

@@ -40,7 +40,7 @@ MODULES: dict[str, tuple[str, str]] = {
     "streams": (
         (
             "errors beginnings outages standstill instants features shapes events frames records "
-            "headers columns signals breaker escalations"
+            "headers columns signals breaker escalations unconfirmed"
         ),
         (
             "kinds cascades settings client consumers clock interpreter guard metrics lifeline "

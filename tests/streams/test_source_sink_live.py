@@ -193,6 +193,18 @@ def test_reading_goes_on_where_it_was_committed(sink, readers, topics):
     assert sorted(readers(topic, "a").read(8)) == [*((0, i) for i in range(3, 10)), (1, 9)]
 
 
+def test_a_client_that_has_lost_its_brokers_is_left_as_it_is(readers, topics):
+    """To close it would mean to wait for answers to what it cannot send."""
+    source = readers(topics("events")).source
+    until(lambda: source.fetch(10, 0.05) == [] and bool(source.consumer.assignment()))
+    source._lifeline._on_lost(BrokerError("lost"))
+    with pytest.raises(BrokerError, match="lost"):
+        source.fetch(10, 0.05)
+    source.close()
+    assert source.consumer.assignment()
+    source.consumer.close()
+
+
 def test_going_back_to_what_was_committed_reads_paused_partitions_too(sink, readers, topics):
     topic = topics("events", 2)
     for partition in (0, 1):

