@@ -28,6 +28,66 @@ _PATIENCE_S = 1.0
 _LAST_CHANCE_S = 3.0
 
 
+class Handover:
+    """Has the thread that owns a consumer ask, between two calls of its own.
+
+    The calls of a consumer wait for each other, without any order: one that comes from a second
+    thread waits for as long as the owner's follow each other without a pause.
+
+    Args:
+        ask: asks by means of the consumer.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._changed = threading.Condition()
+        self._wanted_s: float | None = None
+        self._heard = False
+        self._failure: KafkaException | None = None
+        self._closed = False
+
+    def __call__(self, within_s: float) -> None:
+        """The second thread's side: wait until the owner has asked.
+
+        Raises:
+            KafkaException: what asking raised.
+            RuntimeError: closed meanwhile.
+        """
+        with self._changed:
+            self._wanted_s = within_s
+            self._changed.wait_for(lambda: self._wanted_s is None or self._closed)
+            if self._closed:
+                raise RuntimeError("the owner asks no more")
+            if self._failure is not None:
+                raise self._failure
+
+    def serve(self, *, heard: bool) -> None:
+        """The owner's side, to be called often: ask if that is wanted and needed.
+
+        Args:
+            heard: whether something came in; who has brokers to hear from needs not ask.
+        """
+        self._heard = self._heard or heard
+        if self._wanted_s is None:
+            return
+        failure = None
+        if not self._heard:
+            try:
+                self._ask(self._wanted_s)
+            except KafkaException as error:
+                failure = error
+        self._heard = False
+        with self._changed:
+            self._wanted_s, self._failure = None, failure
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let go of who waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
 class Lifeline:
     """Asks now and then by means of a client, and says when it has lost its brokers.
 

@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams import lifeline as lifeline_module
 from streams.errors import BrokerError
-from streams.lifeline import Lifeline
+from streams.lifeline import Handover, Lifeline
 from streams.settings import KafkaSettings
 
 WAIT_S = 20.0
@@ -106,3 +106,63 @@ def test_a_client_that_was_closed_is_left_alone(cluster: Cluster) -> None:
     cluster.lifeline._thread.join(WAIT_S)
     assert not cluster.lifeline._thread.is_alive()
     assert not cluster.problems
+
+
+class Owner:
+    """Serves a handover without a pause, on a thread of its own, and asks on that thread only."""
+
+    def __init__(self) -> None:
+        self.asked_by: list[int | None] = []
+        self.failure: KafkaException | None = None
+        self.heard, self.ended = False, threading.Event()
+        self.handover = Handover(self.ask)
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def ask(self, _timeout_s: float) -> None:
+        self.asked_by.append(threading.get_ident())
+        if self.failure is not None:
+            raise self.failure
+
+    def run(self) -> None:
+        while not self.ended.is_set():
+            self.handover.serve(heard=self.heard)
+
+
+@pytest.fixture
+def owner():
+    owner = Owner()
+    yield owner
+    owner.ended.set()
+    owner.thread.join(WAIT_S)
+
+
+def test_the_owner_of_a_consumer_asks_and_the_other_thread_is_told(owner: Owner) -> None:
+    owner.handover(1.0)
+    assert owner.asked_by == [owner.thread.ident]
+    owner.failure = KafkaException(KafkaError(KafkaError._TRANSPORT))
+    with pytest.raises(KafkaException, match="_TRANSPORT"):
+        owner.handover(1.0)
+    owner.failure = None
+    owner.handover(1.0)
+    assert len(owner.asked_by) == 3
+
+
+def test_who_hears_from_brokers_needs_not_ask(owner: Owner) -> None:
+    owner.heard = True
+    owner.handover(1.0)  # one that it may have begun before it heard anything
+    owner.asked_by.clear()
+    for _ in range(3):
+        owner.handover(1.0)
+    assert not owner.asked_by
+    owner.heard = False
+    owner.handover(1.0)
+    owner.handover(1.0)
+    assert owner.asked_by
+
+
+def test_who_waits_for_an_owner_that_has_left_is_let_go() -> None:
+    handover = Handover(lambda _timeout_s: None)
+    threading.Timer(0.05, handover.close).start()
+    with pytest.raises(RuntimeError, match="asks no more"):
+        handover(1.0)
