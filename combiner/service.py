@@ -302,14 +302,15 @@ class CombinerService:
         waiting = {place: core.span(place) for place in core.places}
         early = {(predictions, partition): core.early(partition) for _, partition in waiting}
         stop, go = self._waiting.judge(waiting, blocked=blocked)
-        for place in go:
-            # What piled up in the meantime is backlog.
-            core.set_backlog(place, self._source.high_watermark(place))
         ahead, near = self._early.judge(early)
         if stop or ahead:
             self._source.pause(stop + ahead)
         if go or near:
             self._source.resume(go + near)
+        for place in go:
+            # What piled up in the meantime is backlog. To be asked behind `resume`: the client
+            # begins to fetch at its next request, or else up to a second later.
+            core.set_backlog(place, self._source.high_watermark(place))
 
     # -- partitions come and go --------------------------------------------------------------
 
