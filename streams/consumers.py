@@ -24,6 +24,9 @@ _DEFAULTS: Properties = {
     # comes alone is handed over at once, what comes in a stream in handfuls, and a reader that is
     # slow has one fetch in memory and not a queue of 64 MB for each partition.
     "queued.min.messages": 1,
+    # Of each partition. No less: of batches that are larger a broker gives one, of the first
+    # partition in the request, and that is the same one until it has been read to its end.
+    "max.partition.fetch.bytes": 1_048_576,
     "fetch.error.backoff.ms": 50,
     "queued.max.messages.kbytes": 65_536,
 }
