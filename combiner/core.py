@@ -22,7 +22,7 @@ from combiner.fallback import RUNGS
 from combiner.health import HealthConfig, ModelHealth
 from combiner.hindsight import Hindsight
 from combiner.intake import Member, merged, problem_of, within
-from combiner.limits import JoinConfig
+from combiner.limits import NO_LIMIT, JoinConfig
 from combiner.output import Output as Output  # noqa: PLC0414 -- also found here
 from combiner.output import Place, newest_of
 from combiner.settled import NOT_ASKED, WAITING, Settled, joined_rows
@@ -215,29 +215,34 @@ class Combiner:
 
     # -- what goes out -----------------------------------------------------------------------
 
-    def advance(self, now_ns: int, now_ms: WallMs) -> list[Output]:
-        """All that leaves now; call when something came in, and when `next_wake_ns` says so."""
+    def advance(self, now_ns: int, now_ms: WallMs, limit: int = NO_LIMIT) -> list[Output]:
+        """What leaves now; call when something came in, and when `next_wake_ns` says so.
+
+        At most `limit` events leave in one call; if fewer do, no more can leave at this instant.
+        """
         self.escalated = []
-        outputs = self._settle(now_ns, now_ms)
+        outputs = self._settle(now_ns, now_ms, limit)
+        room = limit - sum(map(len, outputs))
         # After what was due has left, and before anything else can come in: an answer that comes
         # later is late.
-        if self._judge(now_ns):
-            outputs += self._settle(now_ns, now_ms)
+        if room and self._judge(now_ns):
+            outputs += self._settle(now_ns, now_ms, room)
         members = len(self._columns)
         return outputs + [
             Output.of_corrections(place, members, records)
             for place, records in self._hindsight.take(now_ms).items()
         ]
 
-    def _settle(self, now_ns: int, now_ms: WallMs) -> list[Output]:
+    def _settle(self, now_ns: int, now_ms: WallMs, limit: int) -> list[Output]:
         """Decide all partitions together: one event costs the arithmetic as much as many."""
-        parts = [
-            (place, *part)
-            for place, window in self._windows.items()
-            for part in window.settle(now_ns)
-        ]
-        for place, window in self._windows.items() if self._join_config.cascade else ():
+        parts: list[tuple[Place, Settled, EventBlock]] = []
+        for place, window in self._windows.items():
+            for rows, events in window.settle(now_ns, limit):
+                parts.append((place, rows, events))
+                limit -= len(rows)
             self.escalated += [(place, block) for block in window.escalated]
+            if not limit:
+                break
         if not parts:
             return []
         settled = joined_rows([rows for _, rows, _ in parts])

@@ -6,6 +6,9 @@ from combiner.ahead import MOST_BYTES
 from combiner.cascade import Cascade
 from combiner.quorum import Quorum
 
+# Rows that leave in one call: all that can.
+NO_LIMIT = 1 << 62
+
 
 @dataclass(frozen=True, slots=True)
 class JoinConfig:

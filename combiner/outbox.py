@@ -20,6 +20,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,9 @@ _INIT_TIMEOUT_S = 30.0
 # Offsets, commit and abort may take their time one after the other; the client has been seen to
 # exceed it without end.
 _STUCK_S = 35.0
+# Outcomes of one transaction, as far as they are shipped in parts. Of each there are a copy in the
+# client and one here until the broker has it; with more of them commits cost hardly less.
+_LOAD_EVENTS = 4000
 # A full librdkafka queue empties in milliseconds while the broker is there.
 _QUEUE_FULL_WAIT_S = 0.05
 
@@ -100,7 +104,7 @@ class Outbox:
         self._config = config
         self._on_published = on_published
         self._changed = threading.Condition()
-        self._waiting: list[Shipment] = []
+        self._waiting: deque[Shipment] = deque()
         self._events = 0  # outcomes shipped but not published
         self._acknowledged: dict[Place, Position] = {}
         self._stopping = False
@@ -147,9 +151,9 @@ class Outbox:
     # -- the join's side ---------------------------------------------------------------------
 
     @property
-    def unpublished(self) -> int:
-        """Outcomes shipped but not yet safe with the broker."""
-        return self._events
+    def is_behind(self) -> bool:
+        """Whether much more is shipped than `await_room` lets come: the broker takes nothing."""
+        return self._events > 4 * _LOAD_EVENTS
 
     def acknowledged(self) -> dict[Place, Position]:
         """At-least-once: positions to commit that became safe since the last call."""
@@ -164,6 +168,13 @@ class Outbox:
             self._waiting.append(shipment)
             self._events += shipment.events
             self._changed.notify()
+
+    def await_room(self, timeout_s: float) -> bool:
+        """Wait while one load is on its way and the next one complete; whether that is over."""
+        with self._changed:
+            enough = 2 * _LOAD_EVENTS
+            self._changed.wait_for(lambda: self._events < enough or self._failure, timeout_s)
+            return self._events < enough
 
     def check(self) -> None:
         """Raise what went wrong: RewindError, FencedError or BrokerError."""
@@ -261,8 +272,9 @@ class Outbox:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
             if not self._waiting:
                 return None
-            load = Load(self._waiting)
-            self._waiting = []
+            load = Load()
+            while self._waiting and load.events < _LOAD_EVENTS:
+                load.add(self._waiting.popleft())
         return load
 
     def _transact(self, load: Load) -> None:
@@ -293,7 +305,7 @@ class Outbox:
         took_s = time.monotonic() - began
         outputs = [output for shipment in load.shipments for output in shipment.outputs]
         with self._changed:
-            self._events -= sum(shipment.events for shipment in load.shipments)
+            self._events -= load.events
             self._changed.notify_all()
         self._on_published(outputs, took_s)
 

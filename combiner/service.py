@@ -29,7 +29,7 @@ from streams import signals
 from streams.columns import Columns, Position, columns_of
 from streams.errors import BrokerError
 from streams.frames import FrameError, PredictionFrame, decode_frame
-from streams.instants import Clock, MonotonicNs
+from streams.instants import Clock, MonotonicNs, WallMs
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.sink import Sink, producer_config
@@ -39,6 +39,11 @@ log = logging.getLogger(__name__)
 
 # One fetch: large enough for a backlog, small enough that the join is back within milliseconds.
 _FETCH_RECORDS = 2000
+# Decided and shipped together: an outcome takes five times the memory of the event that waits for
+# it, so that what piled up leaves in handfuls, and no faster than it is published.
+_HANDFUL_EVENTS = 2000
+# While a broker takes nothing the loop goes on, so that it notices.
+_ROOM_WAIT_S = 0.05
 # How long an idle loop sleeps at most: what happens without a record (health, shutdown) is
 # never later than this.
 _IDLE_WAIT_S = 0.05
@@ -190,13 +195,7 @@ class CombinerService:
             raise RewindError("no broker answers")
         self._take_in(columns_of(messages))
         now_ns = self._clock.monotonic_ns()
-        outputs = self._core.advance(now_ns, self._clock.wall_ms())
-        if self._escalations is not None:
-            self._escalations.publish(self._core.escalated)
-        if outputs:
-            self._outbox.ship(Shipment(outputs, self._positions(), self._group()))
-        else:
-            self._outbox.check()
+        self._let_go(now_ns, self._clock.wall_ms())
         if now_ns - self._committed_ns >= _COMMIT_EVERY_NS:
             self._committed_ns = now_ns
             self._source.commit(self._outbox.acknowledged())
@@ -204,6 +203,20 @@ class CombinerService:
         if now_ns - self._reported_ns >= _HEALTH_EVERY_NS:
             self._reported_ns = now_ns
             self._reporter.report(self._core)
+
+    def _let_go(self, now_ns: MonotonicNs, now_ms: WallMs) -> None:
+        """Decide and ship what leaves now, a handful at a time."""
+        left = _HANDFUL_EVENTS
+        while left == _HANDFUL_EVENTS:
+            outputs = self._core.advance(now_ns, now_ms, _HANDFUL_EVENTS)
+            if self._escalations is not None:
+                self._escalations.publish(self._core.escalated)
+            if outputs:
+                self._outbox.ship(Shipment(outputs, self._positions(), self._group()))
+                self._outbox.await_room(_ROOM_WAIT_S)
+            else:
+                self._outbox.check()
+            left = sum(map(len, outputs))
 
     def _wait_s(self) -> float:
         wake_ns = self._core.next_wake_ns()
@@ -298,10 +311,9 @@ class CombinerService:
     def _balance(self) -> None:
         """Pause inputs that have too much waiting, and predictions that run too far ahead."""
         core, predictions = self._core, self._settings.topics.predictions
-        blocked = self._outbox.unpublished > self._settings.combiner.max_pending
         waiting = {place: core.span(place) for place in core.places}
         early = {(predictions, partition): core.early(partition) for _, partition in waiting}
-        stop, go = self._waiting.judge(waiting, blocked=blocked)
+        stop, go = self._waiting.judge(waiting, blocked=self._outbox.is_behind)
         ahead, near = self._early.judge(early)
         if stop or ahead:
             self._source.pause(stop + ahead)

@@ -52,6 +52,12 @@ class Load:
     """Shipments taken together by the thread."""
 
     shipments: list[Shipment] = field(default_factory=list)
+    events: int = 0
+
+    def add(self, shipment: Shipment) -> None:
+        """One more, behind the others."""
+        self.shipments.append(shipment)
+        self.events += shipment.events
 
     @property
     def positions(self) -> dict[Place, Position]:

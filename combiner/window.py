@@ -12,7 +12,7 @@ from combiner.answers import Answers
 from combiner.escalating import EscalatingJoin
 from combiner.facts import Facts, FactsWanted, facts_of, joined_facts
 from combiner.join import CHUNK_ROWS, DeadlineJoin
-from combiner.limits import JoinConfig
+from combiner.limits import NO_LIMIT, JoinConfig
 from combiner.settled import Settled
 from streams.columns import Columns
 from streams.events import BadEvent, EventDecoder
@@ -218,15 +218,22 @@ class PartitionWindow:
         """Offsets from here on are of no event that exists: somebody made them up."""
         return max(self.join.last_offset, self.backlog_below) + FAR_AHEAD
 
-    def settle(self, now_ns: int) -> list[tuple[Settled, EventBlock]]:
-        """All that leaves now; each part in the order of its events, and with them."""
+    def settle(self, now_ns: int, limit: int = NO_LIMIT) -> list[tuple[Settled, EventBlock]]:
+        """What leaves now; each part in the order of its events, and with them.
+
+        At most `limit` rows leave in one call; if fewer do, no more can leave at this instant.
+        """
         parts: list[tuple[Settled, EventBlock]] = []
-        while (settled := self.join.settle(now_ns)) is not None:
+        while chunk := min(limit, CHUNK_ROWS):
+            settled = self.join.settle(now_ns, chunk)
+            if settled is None:
+                break
             block = self._events_of(settled.numbers)
             assert np.array_equal(block.offsets, settled.offsets), "events and rows walk in step"
             parts.append((settled, block))
-            if len(settled) < CHUNK_ROWS:
+            if len(settled) < chunk:
                 break
+            limit -= chunk
         if isinstance(self.join, EscalatingJoin):
             self.escalated = list(self._blocks_of(self.join.take_escalated()))
         self._forget()

@@ -5,6 +5,7 @@ from functools import partial
 
 from combiner.ahead import Runs, decode, run_of
 from combiner.core import Combiner
+from combiner.output import Output
 from combiner.throttle import Throttle
 from combiner.traces import newest_beyond, trace_of
 from combiner.window import BadRecord, block_of
@@ -31,6 +32,8 @@ from streams.records import Header
 _IDLE_NS = 50 * NS_PER_MS
 PACE_NS = 2 * NS_PER_MS
 _COMMIT_EVERY_NS = 100 * NS_PER_MS
+# Few enough that what piled up leaves in several.
+_HANDFUL_EVENTS = 5
 
 
 class CombinerProcess(Process):
@@ -141,28 +144,39 @@ class CombinerProcess(Process):
             return
         fetched = self._fetch()
         self.step("fetched")
-        core, around = self.core, self.around
-        left = core.advance(self.monotonic_ns(), self.around.clock.wall_ms())
-        self._escalate()
-        if self.outbox.failed:
-            self._rewind()
-        elif left:
-            outputs = [(self._tenures[output.place], output) for output in left]
-            for tenure, output in outputs:
-                self._note(tenure, output.dead, [value for _, value in output.scored])
-            positions = dict(core.input_positions())
-            for partition, offset in core.prediction_positions().items():
-                positions[(PREDICTIONS, partition)] = Position(offset)
-            around.counts["commits with offsets ahead"] += any(
-                p.metadata for p in positions.values()
-            )
-            numbered = [(tenure.number, output) for tenure, output in outputs]
-            self.outbox.ship(Shipment(numbered, positions, self._generation))
+        self._let_go()
         if now_ns - self._committed_ns >= _COMMIT_EVERY_NS:
             self._committed_ns = now_ns
             self._commit()
         self._balance()
         self.wake_at(now_ns + (PACE_NS if fetched else self._idle_ns()))
+
+    def _let_go(self) -> None:
+        """Decide and ship what leaves now, a handful at a time."""
+        handful = _HANDFUL_EVENTS
+        while handful == _HANDFUL_EVENTS:
+            left = self.core.advance(
+                self.monotonic_ns(), self.around.clock.wall_ms(), _HANDFUL_EVENTS
+            )
+            handful = sum(map(len, left))
+            self._escalate()
+            if self.outbox.failed:
+                self._rewind()
+                return
+            if left:
+                self._ship(left)
+
+    def _ship(self, left: Sequence[Output]) -> None:
+        outputs = [(self._tenures[output.place], output) for output in left]
+        for tenure, output in outputs:
+            self._note(tenure, output.dead, [value for _, value in output.scored])
+        positions = dict(self.core.input_positions())
+        for partition, offset in self.core.prediction_positions().items():
+            positions[(PREDICTIONS, partition)] = Position(offset)
+        ahead = any(position.metadata for position in positions.values())
+        self.around.counts["commits with offsets ahead"] += ahead
+        numbered = [(tenure.number, output) for tenure, output in outputs]
+        self.outbox.ship(Shipment(numbered, positions, self._generation))
 
     def _escalate(self) -> None:
         """Put out what heavy models must be asked about; it may be lost, or arrive twice."""

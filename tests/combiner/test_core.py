@@ -242,6 +242,20 @@ def answered(world: World, place: Place, offsets: Sequence[int], **by_model: flo
         world.predict(place, model, dict.fromkeys(offsets, score))
 
 
+def test_what_piled_up_leaves_in_handfuls_and_positions_follow() -> None:
+    elsewhere = ("events", 1)
+    world = World(places=[EVENTS, elsewhere])
+    for place in (EVENTS, elsewhere):
+        answered(world, place, world.produce(place, True, True, True), a=0.2, b=0.6)
+    world.read_all()
+    handfuls = []
+    for _ in range(4):
+        outputs = world.core.advance(world.now_ns, world.now_ms, limit=2)
+        offsets = {place: at.offset for place, at in world.core.input_positions().items()}
+        handfuls.append((sum(map(len, outputs)), offsets[EVENTS], offsets[elsewhere]))
+    assert handfuls == [(2, 2, 0), (2, 3, 1), (2, 3, 3), (0, 3, 3)]
+
+
 # -- rungs -----------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from combiner.core import Combiner
 from combiner.escalating import EscalatingJoin
 from combiner.fallback import RUNGS
 from combiner.join import DeadlineJoin, Ints
-from combiner.limits import JoinConfig
+from combiner.limits import NO_LIMIT, JoinConfig
 from combiner.output import Output, Place
 from combiner.settled import ANSWERED, WAITING
 from simulation import combining, outbox
@@ -188,8 +188,8 @@ class WaitsForNothing(EscalatingJoin):
 class KeepsQuestions(Combiner):
     """Asks, and tells nobody."""
 
-    def advance(self, now_ns: int, now_ms: WallMs) -> list[Output]:
-        outputs = super().advance(now_ns, now_ms)
+    def advance(self, now_ns: int, now_ms: WallMs, limit: int = NO_LIMIT) -> list[Output]:
+        outputs = super().advance(now_ns, now_ms, limit)
         self.escalated = []
         return outputs
 
@@ -197,8 +197,8 @@ class KeepsQuestions(Combiner):
 class LastFirst(Combiner):
     """Lets what leaves together leave in the wrong order."""
 
-    def advance(self, now_ns: int, now_ms: WallMs) -> list[Output]:
-        outputs = super().advance(now_ns, now_ms)
+    def advance(self, now_ns: int, now_ms: WallMs, limit: int = NO_LIMIT) -> list[Output]:
+        outputs = super().advance(now_ns, now_ms, limit)
         for output in outputs:
             output.scored.reverse()
         return outputs
@@ -215,8 +215,8 @@ class OffsetsAlone(Combiner):
 class ScoresForBadEvents(Combiner):
     """Swallows dead letters."""
 
-    def advance(self, now_ns: int, now_ms: WallMs) -> list[Output]:
-        outputs = super().advance(now_ns, now_ms)
+    def advance(self, now_ns: int, now_ms: WallMs, limit: int = NO_LIMIT) -> list[Output]:
+        outputs = super().advance(now_ns, now_ms, limit)
         for output in outputs:
             output.dead.clear()
         return outputs
