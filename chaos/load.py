@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 
 import msgspec
 from confluent_kafka import KafkaError, Message, Producer
@@ -56,6 +56,8 @@ class Acknowledged:
         unsent: what a producer that lost its brokers never sent.
         doubtful: what it had sent without an answer, by name: events only if somebody saw them.
         vanished: names of those among them that are not in the topic: the broker's loss.
+        copies: events that the topic holds without that anybody was told: what was sent again
+            while the broker had it already. Each is an event of its own.
         failed: what was refused; must stay empty where everything is to arrive.
     """
 
@@ -65,6 +67,7 @@ class Acknowledged:
         self.unsent: list[Message] = []
         self.doubtful: dict[str, int] = {}
         self.vanished: list[str] = []
+        self.copies: set[str] = set()
         self.failed: list[KafkaError] = []
 
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
@@ -88,16 +91,20 @@ class Acknowledged:
         else:
             self.sent_ns[f"{message.topic()}/{message.partition()}/{offset}"] = at_ns
 
-    def place(self, sources: Mapping[str, str]) -> None:
-        """Find those that are unplaced, by what the topic holds: name → event."""
-        for name, at_ns in self.unplaced.items():
-            if (source := sources.get(name)) is None:
-                self.vanished.append(name)
-            else:
+    @property
+    def events(self) -> Set[str]:
+        """All that must have an outcome."""
+        return self.sent_ns.keys() | self.copies
+
+    def place(self, written: Mapping[str, str]) -> None:
+        """Compare with what the topic holds: event → name."""
+        untold = {name: source for source, name in written.items() if source not in self.sent_ns}
+        for name, at_ns in (self.unplaced | self.doubtful).items():
+            if (source := untold.get(name)) is not None:
                 self.sent_ns[source] = at_ns
-        for name, at_ns in self.doubtful.items():
-            if (source := sources.get(name)) is not None:
-                self.sent_ns[source] = at_ns
+        names = set(written.values())
+        self.vanished += [name for name in self.unplaced if name not in names]
+        self.copies = written.keys() - self.sent_ns.keys()
         self.unplaced.clear()
         self.doubtful.clear()
 

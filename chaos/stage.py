@@ -290,33 +290,34 @@ class Stage(Processes, AbstractContextManager["Stage"]):
 
     def report(self, *, wait: Callable[[], None] | None = None) -> Report:
         """Wait for what is on its way, and judge; an event that never comes is counted as lost."""
-        sent = self.acknowledged.sent_ns
+        acknowledged = self.acknowledged
         try:
             (wait or self.await_outcomes)()
         except AssertionError as error:
             self.complaint = str(error)
         during = list(self.reader.outcomes)
-        if self.acknowledged.unplaced or self.acknowledged.doubtful:
-            self.acknowledged.place(self._written())
+        untold = self.reader.sources - acknowledged.sent_ns.keys()
+        if acknowledged.unplaced or acknowledged.doubtful or untold:
+            acknowledged.place(self._written())
         after = read_all(self.servers, self.outputs, self.plan.partitions, whole=False)
         first = {outcome.source: outcome for outcome in reversed(during)}
         found = rungs(first.values())
         dead = found.pop("dead letter", 0)
         return Report(
-            len(sent),
+            len(acknowledged.events),
             found.total(),
             dead,
             found,
-            judge(sent.keys(), during),
-            judge(sent.keys(), after),
+            judge(acknowledged.events, during),
+            judge(acknowledged.events, after),
             self.timing(during),
         )
 
     def _written(self) -> dict[str, str]:
-        """All events of the input topic: name → event."""
+        """All events of the input topic: event → name."""
         topic = self.settings.topics.inputs[0]
         return {
-            name_of(message): f"{topic}/{message.partition()}/{message.offset()}"
+            f"{topic}/{message.partition()}/{message.offset()}": name_of(message)
             for message in read_messages(self.servers, [topic], self.plan.partitions)
         }
 

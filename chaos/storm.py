@@ -43,6 +43,7 @@ class Storm:
         misjudged: dead letters of good events, and scores of bad ones.
         complaint: what was still missing at the end; empty if nothing.
         vanished: events that the broker acknowledged without an offset, and has not.
+        copies: events that it has without having acknowledged them.
     """
 
     seed: int
@@ -54,6 +55,7 @@ class Storm:
     misjudged: int
     complaint: str
     vanished: int = 0
+    copies: int = 0
 
     @property
     def survived(self) -> bool:
@@ -96,10 +98,10 @@ def raise_storm(
                 stage.rest(chance.uniform(0.2, LONGEST_PAUSE_S))
         report = stage.report(wait=lambda: stage.await_outcomes(SETTLE_S))
         wrong = sum(_misjudged(each) for each in stage.reader.outcomes)
-        ends, vanished = len(stage.ended), len(stage.acknowledged.vanished)
         storm = Storm(
-            seed, seconds, rate_per_s, faults, ends, report, wrong, stage.complaint, vanished
-        )
+            seed, seconds, rate_per_s, faults, len(stage.ended), report, wrong, stage.complaint,
+            len(stage.acknowledged.vanished), len(stage.acknowledged.copies),
+        )  # fmt: skip
         if logs is not None and not storm.survived:
             stage.copy_logs(logs)
         return storm
@@ -123,6 +125,7 @@ def rows_of(storm: Storm) -> list[tuple[str, str]]:
         ("seconds, events per second", f"{storm.seconds:g}, {storm.rate_per_s:g}"),
         ("events", f"{report.events:,}"),
         ("acknowledged, and not in the topic", f"{storm.vanished:,}"),
+        ("of these in the topic, and not acknowledged", f"{storm.copies:,}"),
         ("scored", f"{report.scored:,} ({rungs})"),
         ("dead letters", f"{report.dead:,}"),
         ("scored or dead by mistake", f"{storm.misjudged:,}"),

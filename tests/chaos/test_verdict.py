@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from chaos.load import Acknowledged
 from chaos.verdict import DEAD, Outcome, Verdict, judge, longest_gap_s, rungs, timing
 
 CLEAN = Verdict()
@@ -97,3 +98,29 @@ def test_without_outcomes_there_is_only_a_gap() -> None:
 def test_rungs_are_counted_and_dead_letters_apart() -> None:
     read = [outcome(0), outcome(1), replace(outcome(2), rung=DEAD)]
     assert rungs(read) == {"none": 2, DEAD: 1}
+
+
+class TestWhatTheTopicHolds:
+    def test_an_event_whose_offset_nobody_told_is_found_by_its_name(self) -> None:
+        acknowledged = Acknowledged()
+        acknowledged.unplaced = {"e7": 70, "e8": 80}
+        acknowledged.place({"e/0/0": "e7"})
+        assert acknowledged.sent_ns == {"e/0/0": 70}
+        assert (acknowledged.vanished, acknowledged.copies) == (["e8"], set())
+
+    def test_what_was_written_twice_is_two_events(self) -> None:
+        acknowledged = Acknowledged()
+        acknowledged.sent_ns = {"e/0/2": 70}
+        acknowledged.place({"e/0/0": "e7", "e/0/1": "e8", "e/0/2": "e7"})
+        assert acknowledged.copies == {"e/0/0", "e/0/1"}
+        assert acknowledged.events == {"e/0/0", "e/0/1", "e/0/2"}
+        verdict = judge(acknowledged.events, [outcome(0), outcome(2)])
+        assert verdict == Verdict(lost=["e/0/1"])
+
+    def test_what_was_sent_without_an_answer_counts_if_it_arrived(self) -> None:
+        acknowledged = Acknowledged()
+        acknowledged.doubtful = {"e7": 70, "e8": 80}
+        acknowledged.place({"e/0/0": "e7"})
+        assert acknowledged.sent_ns == {"e/0/0": 70}
+        assert not acknowledged.vanished
+        assert not acknowledged.copies

@@ -317,8 +317,10 @@ def test_what_is_missing_is_counted_where_the_settings_say_to_go_on(
     assert reader.missing == [(topic, count)]
     sink.produce_batch(topic, 0, numbers(2))
     sink.flush(TIMEOUT_S)
-    found = reader.read(12 - goes_on_at)
-    assert [offset for partition, offset in found if partition == 0] == list(range(goes_on_at, 12))
+    found: list[int] = []
+    while len(found) < 12 - goes_on_at:  # the other partition's come as they like
+        found += [offset for partition, offset in reader.read(1) if partition == 0]
+    assert found == list(range(goes_on_at, 12))
     reader.source.close()
 
 
