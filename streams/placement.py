@@ -1,14 +1,11 @@
 """Where a consumer reads on from: committed offsets, a beginning, or behind what was deleted.
 
-Or nowhere, while a transaction that does not end holds the committed offsets up.
-
 The client is told to fail where it knows no offset, because it would skip what is missing without
 a word. It can then not be moved in one partition alone: all are placed anew, each where it was.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from time import monotonic
+from collections.abc import Callable, Iterable
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -20,19 +17,16 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from streams.awaited import AwaitedOffsets
 from streams.beginnings import Policy, first_start, skip_of
 from streams.client import translated
 from streams.columns import Place
 from streams.errors import BrokerError
+from streams.offsets import committed, watermarks
 
 log = logging.getLogger(__name__)
 
 OnMissing = Callable[[str, int], None]
-
-# Longer than a broker's restart; beyond it the process starts afresh, with a new connection.
-REQUEST_TIMEOUT_S = 10.0
-# Longer than a transaction of ours may last, with the broker's look at it every ten seconds.
-OFFSETS_TIMEOUT_S = 30.0
 
 
 class Placement:
@@ -43,8 +37,7 @@ class Placement:
         first: the user's `auto.offset.reset`, for partitions of which nothing was committed.
         policy: what to do about records that were deleted before they were read.
         on_missing: called with a topic and the number of those, where the policy is to go on.
-        on_held_up: called when there are no committed offsets for a long time, before that is an
-            error: it may know how to end what holds them up.
+        awaited: told when committed offsets are needed.
         incremental: whether the group's protocol gives and takes partitions one by one.
     """
 
@@ -54,7 +47,7 @@ class Placement:
         first: str,
         policy: Policy,
         on_missing: OnMissing | None,
-        on_held_up: Callable[[], None] | None,
+        awaited: AwaitedOffsets,
         *,
         incremental: bool,
     ) -> None:
@@ -62,13 +55,11 @@ class Placement:
         self._first = first
         self._policy = policy
         self._on_missing = on_missing
-        self._on_held_up = on_held_up
-        self._is_told = False  # of what holds up the offsets that are awaited
+        self._awaited = awaited
         self._incremental = incremental
         # Of partitions that were placed and have brought no record since.
         self._starts: dict[tuple[str | None, int | None], int] = {}
         self._astray: list[Message] = []
-        self._awaited_s: float | None = None  # when partitions came that nothing was read of yet
         self._holes: dict[Place, int] = {}  # where records were missing
 
     def astray(self, message: Message) -> None:
@@ -77,47 +68,13 @@ class Placement:
 
     def begin(self, places: Iterable[Place]) -> None:
         """These partitions came: their committed offsets count, and are waited for."""
-        self._await_offsets()
+        self._awaited.begin()
         self.forget(places)
-
-    def _await_offsets(self) -> None:
-        self._awaited_s, self._is_told = monotonic(), False
 
     def forget(self, places: Iterable[Place]) -> None:
         """These partitions went."""
         for place in places:
             self._starts.pop(place, None)
-
-    def look_for_offsets(self, *, reading: bool) -> None:
-        """Find out, where an assignment brings nothing, whether there are offsets at all.
-
-        The client waits for them for ever, and tells nobody, while a transaction that concerns
-        them does not end. Whoever may end it is told once.
-
-        Args:
-            reading: whether records came just now.
-
-        Raises:
-            BrokerError: there are none.
-        """
-        if self._awaited_s is None:
-            return
-        if reading:
-            self._awaited_s = None
-        elif monotonic() - self._awaited_s > OFFSETS_TIMEOUT_S:
-            self._awaited_s = None
-            try:
-                self._consumer.committed(self._consumer.assignment(), REQUEST_TIMEOUT_S / 2)
-            except KafkaException as error:
-                problem = translated(
-                    error, "no committed offsets; a transaction that does not end holds them up?"
-                )
-                if self._on_held_up is None or self._is_told:
-                    raise problem from error
-                log.warning("%s", problem)
-                self._await_offsets()
-                self._is_told = True
-                self._on_held_up()
 
     def lead_back(self) -> None:
         """Give partitions that went astray a place to begin.
@@ -179,7 +136,7 @@ class Placement:
             BrokerError: the client refuses.
         """
         self._starts.clear()
-        self._await_offsets()
+        self._awaited.begin()
         try:
             self._place(owned)
         except KafkaException as error:
@@ -213,35 +170,3 @@ class Placement:
             if self._on_missing is not None:
                 self._on_missing(topic, skip.missing)
         return skip.start
-
-
-def committed(consumer: Consumer, places: Sequence[Place]) -> list[TopicPartition]:
-    """What the consumer's group has committed; a negative offset where that is nothing.
-
-    Raises:
-        BrokerError: the broker does not answer.
-    """
-    wanted = [TopicPartition(*place) for place in places]
-    try:
-        found = consumer.committed(wanted, REQUEST_TIMEOUT_S)
-    except KafkaException as error:
-        raise translated(error, "cannot read the committed offsets") from error
-    for partition in found:
-        if partition.error is not None:
-            raise translated(partition.error, "cannot read the committed offsets")
-    return found
-
-
-def watermarks(consumer: Consumer, place: Place) -> tuple[int, int]:
-    """The first offset of a partition that exists, and the one its next record will have.
-
-    Raises:
-        BrokerError: the broker does not answer.
-    """
-    try:
-        marks = consumer.get_watermark_offsets(TopicPartition(*place), REQUEST_TIMEOUT_S)
-    except KafkaException as error:
-        raise translated(error, f"no watermark of {place[0]}/{place[1]}") from error
-    if marks is None:
-        raise BrokerError(f"no watermark of {place[0]}/{place[1]} in {REQUEST_TIMEOUT_S:g} s")
-    return int(marks[0]), int(marks[1])

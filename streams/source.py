@@ -12,6 +12,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from streams.awaited import AwaitedOffsets
 from streams.client import (
     Watch,
     is_passing,
@@ -23,8 +24,9 @@ from streams.consumers import DEFAULT_PACE_MS, consumer_config, session_s
 from streams.errors import BrokerError
 from streams.lifeline import Handover, Lifeline
 from streams.membership import Membership, OnPartitions
+from streams.offsets import committed, watermarks
 from streams.outages import Outage
-from streams.placement import OnMissing, Placement, committed, watermarks
+from streams.placement import OnMissing, Placement
 from streams.settings import KafkaSettings
 from streams.unconfirmed import Unconfirmed
 
@@ -90,12 +92,13 @@ class Source:
             self.consumer = Consumer(properties)
         except (KafkaException, ValueError, TypeError) as error:
             raise misconfigured(error) from error
+        self._awaited = AwaitedOffsets(self.consumer, on_held_up)
         self._placement = Placement(
             self.consumer,
             first,
             kafka.on_missing_offsets,
             on_missing,
-            on_held_up,
+            self._awaited,
             incremental=incremental,
         )
         self._membership = Membership(
@@ -133,7 +136,7 @@ class Source:
         except KafkaException as error:
             raise translated(error, "cannot fetch") from error
         self._handover.serve(heard=bool(messages))
-        self._placement.look_for_offsets(reading=bool(messages))
+        self._awaited.look(reading=bool(messages))
         if any(message.error() is not None for message in messages):
             messages = [message for message in messages if self._is_record(message)]
             self._placement.lead_back()

@@ -44,8 +44,8 @@ MODULES: dict[str, tuple[str, str]] = {
         ),
         (
             "kinds cascades settings client consumers clock interpreter guard metrics lifeline "
-            "pulse placement membership source sink reader stretches switch admin app mapping "
-            "embedded/*"
+            "pulse offsets awaited placement membership source sink reader stretches switch admin "
+            "app mapping embedded/*"
         ),
     ),
     "registry": ("manifest certainty competence", "bundle"),

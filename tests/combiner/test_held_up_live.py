@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from chaos.reader import TIMEOUT_S, read_messages
 from combiner.outbox import Outbox
 from combiner.shipment import OutboxConfig, Shipment
-from streams import placement as placement_module
+from streams import awaited as awaited_module
 from streams.columns import Position
 from streams.embedded import EmbeddedKafka
 from streams.settings import KafkaSettings
@@ -56,8 +56,8 @@ def first_of(source: Source) -> int:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement_module, "OFFSETS_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(placement_module, "REQUEST_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(awaited_module, "OFFSETS_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(awaited_module, "REQUEST_TIMEOUT_S", 1.0)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams import placement as placement_module
+from streams import offsets as offsets_module
 from streams.embedded import EmbeddedKafka
 from streams.errors import BrokerError
 from streams.settings import KafkaSettings
@@ -28,7 +28,7 @@ def until(done: Callable[[], object]) -> None:
 def test_one_that_was_busy_asking_while_no_broker_answered_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placement_module, "REQUEST_TIMEOUT_S", 2 * SESSION_S)
+    monkeypatch.setattr(offsets_module, "REQUEST_TIMEOUT_S", 2 * SESSION_S)
     told: list[str] = []
     with EmbeddedKafka(tmp_path / "kafka") as kafka:
         topic = Topics(kafka.bootstrap_servers)("events")

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streams import placement as placement_module
+from streams import awaited as awaited_module
 from streams.columns import Position
 from streams.embedded import EmbeddedKafka
 from streams.errors import BrokerError, MissingRecordsError
@@ -405,8 +405,8 @@ def test_offsets_that_an_open_transaction_holds_up_are_missed(
     group = first.source.consumer.consumer_group_metadata()
     producer.send_offsets_to_transaction([TopicPartition(topic, 0, 2)], group, TIMEOUT_S)
     first.source.close()
-    monkeypatch.setattr(placement_module, "OFFSETS_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(placement_module, "REQUEST_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(awaited_module, "OFFSETS_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(awaited_module, "REQUEST_TIMEOUT_S", 1.0)
     second = readers(topic, "a")
     with pytest.raises(BrokerError, match="a transaction that does not end holds them up"):
         second.read(1)
