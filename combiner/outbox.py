@@ -7,7 +7,8 @@ with the load and there is no interval to tune for throughput.
 `exactly_once`: records and offsets become visible together or not at all. After any error that
 is not fatal the producer is thrown away: its successor has the same transactional id and a higher
 epoch, which fences whatever request may still be on its way, and everything since the last commit
-is read and decided again.
+is read and decided again. Before its first transaction a producer gives up whatever of its
+predecessors may hang in the topics: its commit would count for that, too.
 
 `at_least_once`: records become visible at once; their positions are handed back for committing
 (`acknowledged`) after the broker has everything before them. A crash in between repeats records.
@@ -24,9 +25,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from combiner.cutting import cut_to
+from combiner.hanging import give_up_what_hangs
 from combiner.output import Output, Place
 from combiner.shipment import Load, OutboxConfig, Shipment
 from combiner.window import BadRecord
@@ -111,6 +113,7 @@ class Outbox:
         self._failure: EnsembleError | None = None
         self._undelivered: KafkaError | None = None
         self._began_s: float | None = None  # of the transaction under way
+        self._nothing_hangs = False
         self._dead_letter_bytes = dead_letter_bytes
         self._transaction_timeout_s = 0.0
         self._producer = self._new_producer()
@@ -206,12 +209,7 @@ class Outbox:
 
         A coordinator that has missed the end of a transaction holds the group's offsets back for
         ever, from those as well who would begin the next one. Any end of the same producer's will
-        do: here it is that of a transaction that is given up.
-
-        What hangs may hang in the outcomes as well, and the next commit of this producer would
-        count for it: so this one goes to all their partitions, too.
-
-        To be called while nothing is shipped.
+        do. To be called while nothing is shipped.
 
         Args:
             places: partitions whose offsets the group keeps.
@@ -224,18 +222,8 @@ class Outbox:
         assert not self._events, "the thread has a transaction under way"
         if not self._config.transactional_id or not places:
             return
-        offsets = [committable(place, 0) for place in places]
-        config, producer = self._config, self._producer
         try:
-            producer.begin_transaction()
-            for topic in filter(None, [config.scored, config.dead_letters, config.corrections]):
-                found = producer.list_topics(topic, _COMMIT_TIMEOUT_S).topics[topic]
-                for partition in found.partitions:
-                    producer.produce(topic, value=b"", partition=partition)
-            if producer.flush(_COMMIT_TIMEOUT_S) or self._undelivered is not None:
-                raise BrokerError("cannot end what hangs: the broker takes no records")
-            self._producer.send_offsets_to_transaction(offsets, group, _COMMIT_TIMEOUT_S)
-            self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
+            self._give_up_what_hangs([committable(place, 0) for place in places], group)
         except KafkaException as error:
             raise translated(error, "cannot end what hangs") from error
 
@@ -278,17 +266,27 @@ class Outbox:
         return load
 
     def _transact(self, load: Load) -> None:
+        offsets = [committable(place, position) for place, position in load.positions.items()]
+        group = load.shipments[-1].group
+        if not self._nothing_hangs:
+            self._give_up_what_hangs(offsets, group)
         began = self._began_s = time.monotonic()
         producer = self._producer
         producer.begin_transaction()
         self._produce(load)
-        offsets = [committable(place, position) for place, position in load.positions.items()]
-        group = load.shipments[-1].group
         producer.send_offsets_to_transaction(offsets, group, _COMMIT_TIMEOUT_S)
         producer.commit_transaction(_COMMIT_TIMEOUT_S)
         self._began_s = None
         self._published(load, began)
         self._rest(began)
+
+    def _give_up_what_hangs(self, offsets: list[TopicPartition], group: object) -> None:
+        self._began_s = time.monotonic()
+        config = self._config
+        topics = [t for t in (config.scored, config.dead_letters, config.corrections) if t]
+        give_up_what_hangs(self._producer, topics, offsets, group, _COMMIT_TIMEOUT_S)
+        self._began_s = None
+        self._nothing_hangs = True
 
     def _publish(self, load: Load) -> None:
         began = time.monotonic()

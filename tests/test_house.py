@@ -66,8 +66,8 @@ MODULES: dict[str, tuple[str, str]] = {
             "selection/* strategies/*"
         ),
         (
-            "service outbox published escalations memory health_report observing assembly refining "
-            "catalogue process"
+            "service outbox hanging published escalations memory health_report observing assembly "
+            "refining catalogue process"
         ),
     ),
     "cache": (

@@ -380,8 +380,6 @@ def _cluster_properties(brokers: int) -> dict[str, str]:
         "transaction.state.log.num.partitions": "8",
         "transaction.state.log.replication.factor": replicas,
         "transaction.state.log.min.isr": quorum,
-        # Whoever waits for a transaction that took too long waits for this look as well: 10 s.
-        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
         "share.coordinator.state.topic.num.partitions": "1",
         "share.coordinator.state.topic.replication.factor": replicas,
         "share.coordinator.state.topic.min.isr": quorum,

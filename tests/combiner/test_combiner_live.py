@@ -771,6 +771,7 @@ class StuckProducer:
 def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Outbox, StuckProducer]]:
     """An outbox whose first transaction is under way and does not end."""
     monkeypatch.setattr(outbox_module, "Producer", StuckProducer)
+    monkeypatch.setattr(outbox_module, "give_up_what_hangs", lambda *_: None)
     outbox = Outbox(OutboxConfig({}, "s", "d", "e@1", "e.0", 0), lambda _outputs, _took_s: None)
     producer = cast("StuckProducer", outbox._producer)
     outbox.ship(Shipment([], {("events", 0): 1}))

@@ -109,13 +109,12 @@ def test_ending_what_hangs_commits_nothing(slot: Slot) -> None:
             again.close(TIMEOUT_S)
 
 
-def test_what_hangs_in_the_outcomes_is_given_up_as_well(slot: Slot) -> None:
+def test_what_hangs_in_the_outcomes_is_given_up_before_the_first_commit(slot: Slot) -> None:
     """The next commit of the same producer would have made it visible."""
     outbox = slot.outbox()
     with closing(slot.source()) as source:
         first_of(source)
         group = source.consumer.consumer_group_metadata()
-        outbox.end_what_hangs([slot.place], group)
         outbox.ship(Shipment([], {slot.place: Position(9)}, group))
         outbox.close(TIMEOUT_S)
         outbox.check()

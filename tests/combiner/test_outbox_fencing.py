@@ -35,6 +35,7 @@ class FencedProducer:
 
 def failure(monkeypatch: pytest.MonkeyPatch, transaction_timeout_ms: int) -> BrokerError:
     monkeypatch.setattr(outbox_module, "Producer", FencedProducer)
+    monkeypatch.setattr(outbox_module, "give_up_what_hangs", lambda *_: None)
     producer = {"transaction.timeout.ms": transaction_timeout_ms}
     outbox = Outbox(OutboxConfig(producer, "s", "d", "e@1", "e.0", 0), lambda *_: None)
     outbox.ship(Shipment([], {("events", 0): 1}))

@@ -49,6 +49,7 @@ class SlowProducer:
 def producer(monkeypatch: pytest.MonkeyPatch) -> SlowProducer:
     made = SlowProducer({})
     monkeypatch.setattr(outbox_module, "Producer", lambda _properties: made)
+    monkeypatch.setattr(outbox_module, "give_up_what_hangs", lambda *_: None)
     monkeypatch.setattr(outbox_module, "_LOAD_EVENTS", LOAD)
     return made
 
