@@ -125,7 +125,8 @@ PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "mar
 # Written so that they do not match themselves: these rules read this file too.
 MARKERS = re.compile(r"\b(TO[D]O|FIX[M]E|XX[X]|HAC[K])\b|\bfor no[w]\b")
 REGISTRIES = re.compile(
-    r"\b(pypi|pythonhosted|maven|sonatype|mvnrepository|anaconda|npmjs|crates|rubygems)"
+    r"\b(pyp[i]|pythonhoste[d]|mave[n]|sonatyp[e]|mvnrepositor[y]|anacond[a]|npmj[s]|crate[s]"
+    r"|rubygem[s])"
     r"(\.apache)?\.(org|com|io)\b"
 )
 MACHINE_PATHS = re.compile(r"(?<![\w.})$/-])/(work|root|home|Users|tmp)/\w")
@@ -402,9 +403,9 @@ np.random.default_rng(7)
         lambda name: True,
         check_text(REGISTRIES),
         [
-            ("Makefile", "pip install --index-url https://pypi" + ".org/simple"),
-            ("x.toml", "url = 'https://repo.maven.apache" + ".org/maven2'"),
-            ("requirements.txt", "https://files.pythonhosted" + ".org/packages/x.whl"),
+            ("Makefile", "pip install --index-url https://py" + "pi.org/simple"),
+            ("x.toml", "url = 'https://repo.mav" + "en.apache.org/maven2'"),
+            ("requirements.txt", "https://files.python" + "hosted.org/packages/x.whl"),
         ],
         ("kafka_jars.txt", "org.apache.maven:maven-core:3.9 sha256:0"),
     ),
@@ -412,7 +413,10 @@ np.random.default_rng(7)
         lambda name: True,
         check_text(MACHINE_PATHS),
         [("README.md", "cd /ho" + "me/me/src"), ("x.py", "open('/tm" + "p/x')")],
-        ("README.md", "https://example.com/home/x and examples/work/x and ${X}/tmp/x"),
+        (
+            "README.md",
+            "https://example.com/ho" + "me/x and examples/wo" + "rk/x and ${X}/tm" + "p/x",
+        ),
     ),
 }
 
