@@ -342,6 +342,19 @@ class Combiner:
         waited = [column.health.waited_for for column in self._columns.values()]
         return np.array(waited, dtype=np.bool_) & ~self._reserves
 
+    def judge_anew(self, now_ns: int) -> None:
+        """Forget how the models did: nothing could come, and that was not their fault."""
+        for column in self._columns.values():
+            column.health = ModelHealth(column.health.config, now_ns)
+        self._heed()
+
+    def _heed(self) -> None:
+        """Let the deciding and the waiting know who is waited for."""
+        expected = self._waited_for()
+        self._decider.heed(expected)
+        for window in self._windows.values():
+            window.join.set_expected(expected)
+
     def _judge(self, now_ns: int) -> bool:
         """Judge the models on what is due; whether other models are waited for than before."""
         judgements = [
@@ -360,12 +373,9 @@ class Combiner:
             column.tally.refused += refused
             column.tally.missed += missed
             column.health.update(answered, refused, missed, now_ns)
-        expected = self._waited_for()
-        if np.array_equal(before, expected):
+        if np.array_equal(before, self._waited_for()):
             return False
-        self._decider.heed(expected)
-        for window in self._windows.values():
-            window.join.set_expected(expected)
+        self._heed()
         return True
 
     def regrets(self) -> Mapping[tuple[str, bool], int]:

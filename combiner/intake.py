@@ -1,5 +1,6 @@
 """From the frames of a fetch to the cells of the join: which count, merged, and within range."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -7,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner.answers import Cells
-from streams.frames import SHARES_TOLERANCE, PredictionFrame
+from streams.columns import Columns
+from streams.frames import SHARES_TOLERANCE, FrameError, PredictionFrame, decode_frame
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,17 @@ class Member:
     maximum: float | None
     reserve: bool
     columns: int = 1
+
+
+def frames_of(columns: Columns) -> list[tuple[int, PredictionFrame]]:
+    """The frames of a fetch, with their offsets; without what is none."""
+    frames: list[tuple[int, PredictionFrame]] = []
+    for offset, value in zip(columns.offsets.tolist(), columns.values, strict=True):
+        try:
+            frames.append((offset, decode_frame(value)))
+        except FrameError as error:
+            log.debug("%s/%d/%d: %s", *columns.place, offset, error)
+    return frames
 
 
 def problem_of(frame: PredictionFrame, partition: int, member: Member | None) -> str:

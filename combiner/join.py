@@ -13,7 +13,10 @@ Rules of this file:
    - a fresh event at `deadline_ns` after it was seen here;
    - a backlog event (one that lay in the topic before its reader came that far) once every
      model that it still waits for has stood still for `stall_ns`, and at `catch_up_limit_ns`
-     in any case. Until any answers all move until `patient_until_ns`: they are starting too.
+     in any case. Until any answers all move until `patient_until_ns`: they are starting too;
+   - `in_order` an event that comes when the first row is backlog and has waited for `deadline_ns`
+     already shares its fate: it cannot leave before that one, and the models are as far behind.
+     It is backlog of the same age, but that nobody is given up for it before its own deadline.
 3. `in_order` rows leave from the top, in the order in which they came: a row that is done stays
    behind an earlier one that is not. Among fresh rows deadlines come in order, so it still leaves
    before its own; behind backlog it may not. Otherwise rows leave when they settle, and those
@@ -38,6 +41,7 @@ from combiner.limits import JoinConfig as JoinConfig  # noqa: PLC0414 -- also fo
 from combiner.overtaking import Overtaking
 from combiner.rows import Bools, Floats, Ints, Rows, indices
 from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
+from combiner.waiting import begin_to_wait
 
 _FOREVER = np.iinfo(np.int64).max
 # Rows looked at per step when settling: small enough to stay in the processor's cache.
@@ -135,11 +139,8 @@ class DeadlineJoin:
             # A model cannot stand still while there is nothing to do.
             np.maximum(self._progress_ns, now_ns, out=self._progress_ns)
         new = slice(rows.tail, rows.tail + count)
-        backlog = offsets < backlog_below
         rows.offsets[new] = offsets
-        rows.seen_ns[new] = now_ns
-        rows.backlog[new] = backlog
-        rows.due_ns[new] = now_ns + np.where(backlog, config.catch_up_limit_ns, config.deadline_ns)
+        begin_to_wait(rows, new, offsets < backlog_below, config, now_ns)
         rows.record[new] = _FOREVER
         rows.gone[new] = rows.changed[new] = rows.met[new] = rows.hurried[new] = False
         overtaking = self._overtaking
@@ -332,8 +333,7 @@ class DeadlineJoin:
         if backlog.any() and not done.all():
             moving = self._expected & (self._progress_ns + stall_ns > now_ns)
             waits = (rows.states[:, which][moving] == WAITING).any(axis=0)
-            young = rows.seen_ns[which] + stall_ns > now_ns
-            done |= backlog & ~waits & ~young
+            done |= backlog & ~waits & (rows.patient_ns[which] <= now_ns)
         return done
 
     def _look_at_quorum(self) -> None:
@@ -365,7 +365,7 @@ class DeadlineJoin:
         if backlog.any():
             waited = self._expected[:, None] & (rows.states[:, which] == WAITING)
             stood_ns = np.where(waited, self._progress_ns[:, None], 0).max(axis=0)
-            still_ns = np.maximum(stood_ns, rows.seen_ns[which]) + stall_ns
+            still_ns = np.maximum(stood_ns + stall_ns, rows.patient_ns[which])
             wakes = np.where(backlog, np.minimum(wakes, still_ns), wakes)
         wakes[(rows.remaining[which] <= 0) | rows.met[which]] = 0
         return wakes

@@ -24,9 +24,10 @@ class Rows:
         offsets: int64, the events.
         seen_ns: int64, when each was seen.
         due_ns: int64, when its time is up.
+        patient_ns: int64, until when backlog waits for models that stand still.
         record: int64, the lowest offset in `predictions` that its answers came from.
         remaining: int32, expected models that are WAITING.
-        backlog: bool, whether it lay in the topic before.
+        backlog: bool, whether it lay in the topic before, or came behind what did.
         scoreable: bool, False for bad events.
         gone: bool, from `head` on: whether it left ahead of an earlier one.
         changed: bool, whether an answer came since the quorum was looked at.
@@ -51,6 +52,7 @@ class Rows:
         self.offsets: Ints = np.empty(capacity, dtype=np.int64)
         self.seen_ns: Ints = np.empty(capacity, dtype=np.int64)
         self.due_ns: Ints = np.empty(capacity, dtype=np.int64)
+        self.patient_ns: Ints = np.empty(capacity, dtype=np.int64)
         self.record: Ints = np.empty(capacity, dtype=np.int64)
         self.remaining: NDArray[np.int32] = np.empty(capacity, dtype=np.int32)
         self.backlog: Bools = np.empty(capacity, dtype=np.bool_)
@@ -67,9 +69,9 @@ class Rows:
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         return (
-            self.offsets, self.seen_ns, self.due_ns, self.record, self.remaining, self.backlog,
-            self.scoreable, self.gone, self.changed, self.met, self.hurried, self.asked,
-            self.states, self.scores, self.stamps,
+            self.offsets, self.seen_ns, self.due_ns, self.patient_ns, self.record, self.remaining,
+            self.backlog, self.scoreable, self.gone, self.changed, self.met, self.hurried,
+            self.asked, self.states, self.scores, self.stamps,
         )  # fmt: skip
 
     def make_room(self, count: int, remembered: int) -> None:

@@ -16,6 +16,7 @@ from combiner.core import Combiner
 from combiner.escalations import Escalations
 from combiner.health_report import HealthReporter
 from combiner.identity import Identity
+from combiner.intake import frames_of
 from combiner.memory import LatestScores
 from combiner.observing import observe
 from combiner.outbox import SMALL_RECORD_BYTES, Outbox, RewindError, rewind_wait_s
@@ -28,7 +29,6 @@ from registry.bundle import LoadedBundle
 from streams import signals
 from streams.columns import Columns, Position, columns_of
 from streams.errors import BrokerError
-from streams.frames import FrameError, PredictionFrame, decode_frame
 from streams.instants import Clock, MonotonicNs, WallMs
 from streams.metrics import Metrics
 from streams.settings import Settings
@@ -191,8 +191,7 @@ class CombinerService:
         """Fetch, decide, ship."""
         messages = self._source.fetch(_FETCH_RECORDS, self._wait_s())
         if self._is_away:
-            self._is_away = False
-            raise RewindError("no broker answers")
+            self._come_back(heard=bool(messages))
         self._take_in(columns_of(messages))
         now_ns = self._clock.monotonic_ns()
         self._let_go(now_ns, self._clock.wall_ms())
@@ -285,14 +284,8 @@ class CombinerService:
         self._new.add(place)
 
     def _add_frames(self, columns: Columns, now_ns: MonotonicNs) -> None:
-        partition = columns.place[1]
-        frames: list[tuple[int, PredictionFrame]] = []
-        for offset, value in zip(columns.offsets.tolist(), columns.values, strict=True):
-            try:
-                frames.append((offset, decode_frame(value)))
-            except FrameError as error:
-                log.debug("predictions/%d/%d: %s", partition, offset, error)
-                self._core.bad_frames["no frame"] += 1
+        partition, frames = columns.place[1], frames_of(columns)
+        self._core.bad_frames["no frame"] += len(columns) - len(frames)
         self._core.add_frames(partition, frames, now_ns, columns.times_by_offset)
         self._core.skip_frames(partition, int(columns.offsets[-1]) + 1)
 
@@ -356,12 +349,20 @@ class CombinerService:
             self._core.close((partition.topic, partition.partition))
 
     def _on_away(self) -> None:
-        """Nothing can leave, so nothing is decided, and no model is late because of it.
+        self._is_away = True
 
-        What was not committed is read again as backlog once a broker is there. Outcomes that leave
-        without a transaction would be repeated by that.
+    def _come_back(self, *, heard: bool) -> None:
+        """No model is to be blamed for what it missed.
+
+        In transactions nothing could leave either, so what was not committed is read again as
+        backlog once a broker is there. Other outcomes would be repeated by that.
         """
-        self._is_away = self._settings.combiner.delivery == "exactly_once"
+        exactly_once = self._settings.combiner.delivery == "exactly_once"
+        if exactly_once or heard:
+            self._is_away = False
+            self._core.judge_anew(self._clock.monotonic_ns())
+        if exactly_once:
+            raise RewindError("no broker answers")
 
     def _rewind(self, error: RewindError, stop: threading.Event) -> None:
         """Forget everything since the last commit, and read it again under a new producer."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 MEMBERS = 3
 # Nanoseconds; small, so that a few ticks reach every limit.
-DEADLINE_NS, STALL_NS, LIMIT_NS = 10, 6, 40
+DEADLINE_NS, STALL_NS, LIMIT_NS = 10, 14, 40
 WEIGHTS = (1.0, 2.0, 3.0)
 # Where one of the others says this, or none says anything, a cascade's heavy models are asked.
 UNCERTAIN = 0.25
@@ -24,8 +24,8 @@ class Event:
 
     `first` holds each model's first answer with its record; a score that is NaN is a refusal.
     `told` are all records about it, with their models.
-    `seen_ns`, `backlog`, `gone`, `judged` (the cascade's rule was asked) and `asked` (the heavy
-    models were) are of the present life; `committed` stays.
+    `seen_ns`, `due_ns`, `patient_ns`, `backlog`, `gone`, `judged` (the cascade's rule was asked)
+    and `asked` (the heavy models were) are of the present life; `committed` stays.
     """
 
     offset: int
@@ -33,6 +33,8 @@ class Event:
     first: list[tuple[int, float] | None] = field(default_factory=lambda: [None] * MEMBERS)
     told: list[tuple[int, int]] = field(default_factory=list)
     seen_ns: int = -1
+    due_ns: int = -1
+    patient_ns: int = -1
     backlog: bool = False
     gone: bool = False
     judged: bool = False
@@ -94,8 +96,20 @@ class Oracle:
         """Events were read."""
         if not self._pending:
             self.progress_ns = [max(before, self.now_ns) for before in self.progress_ns]
+        oldest = self._pending[0] if self._pending and self._in_order else None
+        late = oldest is not None and oldest.backlog
+        late = late and oldest.seen_ns + DEADLINE_NS <= self.now_ns
         for event in events:
-            event.seen_ns, event.backlog = self.now_ns, event.offset < backlog_below
+            event.seen_ns, own_ns = self.now_ns, self.now_ns + DEADLINE_NS
+            if event.offset < backlog_below:
+                event.backlog = True
+                event.due_ns, event.patient_ns = self.now_ns + LIMIT_NS, self.now_ns + STALL_NS
+            elif late:
+                event.backlog = True
+                event.due_ns = max(own_ns, oldest.due_ns)
+                event.patient_ns = max(own_ns, oldest.patient_ns)
+            else:
+                event.backlog, event.due_ns = False, own_ns
             event.gone = event.committed
             event.judged = event.asked = False
             for record, member in event.told:
@@ -132,9 +146,9 @@ class Oracle:
         if not waiting or 0 < self._enough <= weight:
             return 0
         if not event.backlog:
-            return event.seen_ns + DEADLINE_NS
+            return event.due_ns
         heard_ns = max(self.progress_ns[member] for member in waiting)
-        return min(event.seen_ns + LIMIT_NS, max(heard_ns, event.seen_ns) + STALL_NS)
+        return min(event.due_ns, max(heard_ns + STALL_NS, event.patient_ns))
 
     def ask(self) -> None:
         """Ask the rule about every event that waits for nobody and has time left."""
@@ -145,8 +159,9 @@ class Oracle:
             if not any(e.asked and self.answer(e, member) is None for e in self._pending)
         ]
         for event in self._pending if self.heavy else ():
-            due_ns = event.seen_ns + (LIMIT_NS if event.backlog else DEADLINE_NS)
-            if event.judged or not event.good or due_ns <= self.now_ns or self.leaves_at(event):
+            if event.judged or not event.good or event.due_ns <= self.now_ns:
+                continue
+            if self.leaves_at(event):
                 continue
             event.judged = True
             said = [self.answer(event, m) for m in range(MEMBERS) if m not in self.heavy]

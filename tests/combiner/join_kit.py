@@ -35,6 +35,7 @@ class Row:
     offset: int
     seen_ns: int
     due_ns: int
+    patient_ns: int
     backlog: bool
     scoreable: bool
     behind_backlog: bool
@@ -136,16 +137,24 @@ class ReferenceJoin:
     ) -> Answers:
         if not self.pending:
             self.progress_ns = [max(before, now_ns) for before in self.progress_ns]
+        first = self.pending[0] if self.pending else None
         for offset, scoreable in events:
             backlog = offset < backlog_below
-            limit = self.config.catch_up_limit_ns if backlog else self.config.deadline_ns
+            due_ns, patient_ns = now_ns + self.config.deadline_ns, now_ns
+            if backlog:
+                due_ns = now_ns + self.config.catch_up_limit_ns
+                patient_ns = now_ns + self.config.stall_ns
+            elif first is not None and self.is_late(first, now_ns):
+                backlog, patient_ns = True, max(due_ns, first.patient_ns)
+                due_ns = max(due_ns, first.due_ns)
             gone = offset in self.earlier
             usable = scoreable and not gone
             self.rows.append(
                 Row(
                     offset,
                     now_ns,
-                    now_ns if gone else now_ns + limit,
+                    now_ns if gone else due_ns,
+                    patient_ns,
                     backlog,
                     usable,
                     any(row.backlog for row in self.pending),
@@ -231,8 +240,13 @@ class ReferenceJoin:
             return None
         if not row.backlog:
             return row.due_ns
-        stalls = [max(self.progress_ns[m], row.seen_ns) + self.config.stall_ns for m in waiting]
-        return min(row.due_ns, max(stalls))
+        stalls = [self.progress_ns[m] + self.config.stall_ns for m in waiting]
+        return min(row.due_ns, max(*stalls, row.patient_ns))
+
+    def is_late(self, first: Row, now_ns: int) -> bool:
+        """Whether the first of the pending rows holds up what comes now."""
+        waits = self.config.in_order and first.backlog
+        return waits and first.seen_ns + self.config.deadline_ns <= now_ns
 
     def settle(self, now_ns: int, limit: int, left: int) -> list[Row]:
         """The rows that leave; `left` is how many did, for those that may be held back."""
@@ -581,6 +595,7 @@ class Judge:
 class Schedule:
     members: int
     remembered: int
+    stall_ns: int
     prompt: bool  # whether the caller settles after each step and wakes when told
     in_order: bool
     ahead_bytes: int
@@ -594,9 +609,8 @@ DEADLINE_NS, STALL_NS, LIMIT_NS = 100, 40, 350
 
 
 def config(members: int, **others: Any) -> JoinConfig:
-    return JoinConfig(
-        members, DEADLINE_NS, STALL_NS, LIMIT_NS, **{"initial_rows": SMALL_ROWS, **others}
-    )
+    usual = {"stall_ns": STALL_NS, "initial_rows": SMALL_ROWS}
+    return JoinConfig(members, DEADLINE_NS, catch_up_limit_ns=LIMIT_NS, **{**usual, **others})
 
 
 @st.composite
@@ -641,6 +655,8 @@ def schedules(draw: st.DrawFn, *, cascade: bool = False) -> Schedule:
     return Schedule(
         members,
         draw(st.sampled_from([0, 3, 4096])),
+        # Backlog that is patient for longer than a deadline is met by what comes behind it.
+        draw(st.sampled_from([STALL_NS, 2 * DEADLINE_NS + STALL_NS])),
         draw(st.booleans()),
         draw(st.booleans()),
         draw(st.sampled_from([11, 13, MOST_BYTES])),
@@ -657,6 +673,7 @@ def play(schedule: Schedule, join_class: type[DeadlineJoin] = DeadlineJoin) -> C
         config(
             schedule.members,
             remembered=schedule.remembered,
+            stall_ns=schedule.stall_ns,
             in_order=schedule.in_order,
             ahead_bytes=schedule.ahead_bytes,
         ),

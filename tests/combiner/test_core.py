@@ -403,6 +403,38 @@ def test_waiting_events_are_let_go_when_the_model_they_wait_for_has_failed() -> 
     assert states(world)["b"] == "FAILED"
 
 
+def test_models_that_are_judged_anew_are_waited_for_at_once() -> None:
+    world = World()
+    for _ in range(5):
+        answered(world, EVENTS, world.produce(EVENTS, True), a=0.5)
+        world.settle()
+        world.wait(DEADLINE_MS)
+    world.wait(DEADLINE_MS)
+    assert states(world)["b"] == "FAILED"
+    world.core.judge_anew(world.now_ns)
+    assert states(world)["b"] == "HEALTHY"
+    (offset,) = world.produce(EVENTS, True)
+    answered(world, EVENTS, [offset], a=0.5)
+    assert world.settle() == []
+    answered(world, EVENTS, [offset], b=0.5)
+    (record,) = world.settle()
+    assert record["models"] == ["a", "b"]
+
+
+def test_rows_that_are_open_hear_that_models_are_judged_anew() -> None:
+    world = World()
+    for _ in range(5):
+        answered(world, EVENTS, world.produce(EVENTS, True), a=0.5)
+        world.settle()
+        world.wait(DEADLINE_MS)
+    world.wait(DEADLINE_MS)
+    (offset,) = world.produce(EVENTS, True)
+    world.read_all()
+    world.core.judge_anew(world.now_ns)
+    answered(world, EVENTS, [offset], a=0.5)
+    assert world.settle() == []
+
+
 def test_a_model_that_is_always_a_little_late_fails() -> None:
     world = World()
     due: list[tuple[int, int]] = []

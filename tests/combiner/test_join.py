@@ -428,6 +428,61 @@ def test_order_comes_before_the_deadline_of_a_fresh_row_behind_backlog() -> None
     assert join.settle_all() == 2
 
 
+def behind_backlog() -> CheckedJoin:
+    """10 is backlog and has waited for a deadline, as the model is still far behind; 11 comes."""
+    join = opened(1)
+    join.add_events(good(10), backlog_below=11)
+    while join.now_ns < START_NS + DEADLINE_NS:
+        join.sleep_until(join.now_ns + STALL_NS - 1)
+        join.add_answers(0, answers(0.5, 9))
+    join.add_events(good(11))
+    return join
+
+
+def test_who_comes_behind_late_backlog_waits_for_its_models_as_that_does() -> None:
+    join = behind_backlog()
+    came_ns = join.now_ns
+    while join.now_ns <= came_ns + DEADLINE_NS:
+        join.sleep_until(join.now_ns + STALL_NS - 1)
+        join.add_answers(0, answers(0.5, 9))
+    join.add_answers(0, answers(0.5, 10))
+    assert join.settle_all() == 1
+    assert join.join.next_wake_ns() == join.now_ns + STALL_NS
+    join.add_answers(0, answers(0.5, 11))
+    assert join.settle_all() == 1
+
+
+def test_it_waits_no_longer_than_what_it_stands_behind() -> None:
+    join = behind_backlog()
+    while join.now_ns < START_NS + LIMIT_NS - STALL_NS:
+        join.sleep_until(join.now_ns + STALL_NS - 1)
+        join.add_answers(0, answers(0.5, 9))
+    join.add_answers(0, answers(0.5, 10))
+    assert join.settle_all() == 1
+    join.add_answers(0, answers(0.5, 9))
+    assert join.join.next_wake_ns() == START_NS + LIMIT_NS
+
+
+def test_but_nobody_is_given_up_for_it_before_its_own_deadline() -> None:
+    join = behind_backlog()
+    came_ns = join.now_ns
+    assert DEADLINE_NS > STALL_NS
+    join.sleep_until(came_ns + DEADLINE_NS - 1)
+    assert join.emitted == [10], "the model stands still"
+    join.sleep_until(came_ns + DEADLINE_NS)
+    assert join.emitted == [10, 11]
+
+
+def test_who_comes_behind_backlog_that_is_not_late_is_fresh() -> None:
+    join = opened(1)
+    join.add_events(good(10), backlog_below=11)
+    join.sleep_until(START_NS + STALL_NS - 1)
+    join.add_events(good(11))
+    join.add_answers(0, answers(0.5, 10))
+    assert join.settle_all() == 1
+    assert join.join.next_wake_ns() == join.now_ns + DEADLINE_NS
+
+
 def test_rows_that_came_together_leave_together_at_the_deadline() -> None:
     join = opened(1)
     join.add_events(good(10, 11))

