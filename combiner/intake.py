@@ -1,6 +1,5 @@
 """From the frames of a fetch to the cells of the join: which count, merged, and within range."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,8 +9,6 @@ from numpy.typing import NDArray
 from combiner.answers import Cells
 from streams.columns import Columns
 from streams.frames import SHARES_TOLERANCE, FrameError, PredictionFrame, decode_frame
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +27,16 @@ class Member:
     columns: int = 1
 
 
-def frames_of(columns: Columns) -> list[tuple[int, PredictionFrame]]:
-    """The frames of a fetch, with their offsets; without what is none."""
+def frames_of(columns: Columns) -> tuple[list[tuple[int, PredictionFrame]], dict[int, str]]:
+    """The frames of a fetch with their offsets; and by offset why a record is none."""
     frames: list[tuple[int, PredictionFrame]] = []
+    problems: dict[int, str] = {}
     for offset, value in zip(columns.offsets.tolist(), columns.values, strict=True):
         try:
             frames.append((offset, decode_frame(value)))
         except FrameError as error:
-            log.debug("%s/%d/%d: %s", *columns.place, offset, error)
-    return frames
+            problems[offset] = str(error)
+    return frames, problems
 
 
 def problem_of(frame: PredictionFrame, partition: int, member: Member | None) -> str:

@@ -29,14 +29,18 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from combiner.cutting import cut_to
 from combiner.hanging import give_up_what_hangs
+from combiner.outbox_config import OutboxConfig
 from combiner.output import Output, Place
-from combiner.shipment import Load, OutboxConfig, Shipment
+from combiner.rewinding import RewindError
+from combiner.shipment import Load, Shipment
 from combiner.window import BadRecord
+from streams.bootstrap import bootstrap_again
 from streams.client import translated
 from streams.columns import Position
 from streams.errors import BrokerError, EnsembleError, FencedError
+from streams.lifeline import Lifeline
 from streams.records import Header, dead_letter_headers
-from streams.sink import ANY_PARTITION
+from streams.sink import ANY_PARTITION, producer_config
 from streams.source import committable
 
 log = logging.getLogger(__name__)
@@ -61,30 +65,6 @@ _TRANSACTIONAL: Mapping[str, object] = {
 
 _QUEUE_FULL = KafkaError._QUEUE_FULL  # noqa: SLF001 -- the client's own name for it
 SMALL_RECORD_BYTES = 900_000  # the stock limit is 1 MiB for a record with its key and headers
-
-
-class RewindError(BrokerError):
-    """Nothing since the last commit counts: read again from the committed offsets.
-
-    `doubtful` if it may be that another process has this one's place: then find out first.
-    """
-
-    def __init__(self, problem: str, *, doubtful: bool = False) -> None:
-        super().__init__(problem)
-        self.doubtful = doubtful
-
-
-def rewind_wait_s(in_a_row: int) -> float:
-    """How long to wait before going back once more without having published anything.
-
-    Most reasons are gone at once; a cause that stays must not keep the machine busy.
-
-    >>> [rewind_wait_s(times) for times in (0, 1, 2, 3, 6, 100)]
-    [0.0, 0.1, 0.2, 0.4, 3.2, 5.0]
-    """
-    if not in_a_row:
-        return 0.0
-    return min(0.1 * 2.0 ** min(in_a_row - 1, 30), 5.0)
 
 
 class Outbox:
@@ -116,12 +96,19 @@ class Outbox:
         self._nothing_hangs = False
         self._dead_letter_bytes = dead_letter_bytes
         self._transaction_timeout_s = 0.0
-        self._producer = self._new_producer()
+        self._producer = producer = self._new_producer()
+        kafka = config.kafka
+        self._lifeline = Lifeline(
+            kafka,
+            lambda wait_s: producer.list_topics(config.scored, wait_s),
+            lambda: bootstrap_again(producer, kafka.bootstrap_servers),
+            self._fail,
+        )
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
 
     def _new_producer(self) -> Producer:
-        properties = dict(self._config.producer)
+        properties = producer_config(self._config.kafka)
         properties["on_delivery"] = self._on_delivery
         properties["delivery.report.only.error"] = True
         if not self._config.transactional_id:
@@ -233,6 +220,7 @@ class Outbox:
             self._stopping = True
             self._changed.notify_all()
         self._thread.join(timeout_s)
+        self._lifeline.let_go()
 
     # -- the thread's side -------------------------------------------------------------------
 

@@ -19,11 +19,13 @@ from combiner.identity import Identity
 from combiner.intake import frames_of
 from combiner.memory import LatestScores
 from combiner.observing import observe
-from combiner.outbox import SMALL_RECORD_BYTES, Outbox, RewindError, rewind_wait_s
+from combiner.outbox import SMALL_RECORD_BYTES, Outbox
+from combiner.outbox_config import outbox_config_of
 from combiner.output import Output, Place
 from combiner.published import Published
 from combiner.refining import knowledge_of
-from combiner.shipment import OutboxConfig, Shipment
+from combiner.rewinding import RewindError, rewind_wait_s
+from combiner.shipment import Shipment
 from combiner.throttle import Throttle
 from registry.bundle import LoadedBundle
 from streams import signals
@@ -32,7 +34,7 @@ from streams.errors import BrokerError
 from streams.instants import Clock, MonotonicNs, WallMs
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.sink import Sink, producer_config
+from streams.sink import Sink
 from streams.source import Source
 
 log = logging.getLogger(__name__)
@@ -154,14 +156,7 @@ class CombinerService:
         )
 
     def _new_outbox(self) -> Outbox:
-        combiner, topics = self._settings.combiner, self._settings.topics
-        config = OutboxConfig(
-            producer_config(self._settings.kafka),
-            *(topics.scored, topics.dead_letters, self._ensemble),
-            self._identity.member if combiner.delivery == "exactly_once" else "",
-            combiner.commit_interval_ms,
-            topics.corrections,
-        )
+        config = outbox_config_of(self._settings, self._ensemble, self._identity.member)
         return Outbox(config, self._on_published, self._dead_letter_bytes)
 
     # -- the loop ----------------------------------------------------------------------------
@@ -284,8 +279,11 @@ class CombinerService:
         self._new.add(place)
 
     def _add_frames(self, columns: Columns, now_ns: MonotonicNs) -> None:
-        partition, frames = columns.place[1], frames_of(columns)
-        self._core.bad_frames["no frame"] += len(columns) - len(frames)
+        partition = columns.place[1]
+        frames, problems = frames_of(columns)
+        if problems:
+            log.debug("predictions/%d: %s", partition, problems)
+            self._core.bad_frames["no frame"] += len(problems)
         self._core.add_frames(partition, frames, now_ns, columns.times_by_offset)
         self._core.skip_frames(partition, int(columns.offsets[-1]) + 1)
 

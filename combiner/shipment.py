@@ -1,4 +1,4 @@
-"""What leaves the combiner together, and where to."""
+"""What leaves the combiner together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,29 +22,6 @@ class Shipment:
     def events(self) -> int:
         """Outcomes in it."""
         return sum(len(output) for output in self.outputs)
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxConfig:
-    """Where to, under which identity, and how surely.
-
-    Attributes:
-        producer: librdkafka properties of the producer.
-        scored: topic of scored records.
-        dead_letters: topic of dead letters.
-        corrections: topic of corrections; empty if they go nowhere.
-        ensemble: `name@version`, for dead-letter headers.
-        transactional_id: stable for this slot; empty for at-least-once delivery.
-        commit_interval_ms: least time between two transactions.
-    """
-
-    producer: Mapping[str, object]
-    scored: str
-    dead_letters: str
-    ensemble: str
-    transactional_id: str
-    commit_interval_ms: int
-    corrections: str = ""
 
 
 @dataclass(slots=True)

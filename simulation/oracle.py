@@ -96,20 +96,17 @@ class Oracle:
         """Events were read."""
         if not self._pending:
             self.progress_ns = [max(before, self.now_ns) for before in self.progress_ns]
-        oldest = self._pending[0] if self._pending and self._in_order else None
-        late = oldest is not None and oldest.backlog
-        late = late and oldest.seen_ns + DEADLINE_NS <= self.now_ns
+        oldest = self._oldest_late()
         for event in events:
             event.seen_ns, own_ns = self.now_ns, self.now_ns + DEADLINE_NS
+            event.backlog = event.offset < backlog_below or oldest is not None
             if event.offset < backlog_below:
-                event.backlog = True
                 event.due_ns, event.patient_ns = self.now_ns + LIMIT_NS, self.now_ns + STALL_NS
-            elif late:
-                event.backlog = True
+            elif oldest is not None:
                 event.due_ns = max(own_ns, oldest.due_ns)
                 event.patient_ns = max(own_ns, oldest.patient_ns)
             else:
-                event.backlog, event.due_ns = False, own_ns
+                event.due_ns = own_ns
             event.gone = event.committed
             event.judged = event.asked = False
             for record, member in event.told:
@@ -117,6 +114,14 @@ class Oracle:
                 if self._began <= record < self.read:
                     self.progress_ns[member] = self.now_ns
         self._pending += [event for event in events if not event.gone]
+
+    def _oldest_late(self) -> Event | None:
+        """The backlog that holds up whoever comes now, if it has waited for a deadline."""
+        if not self._in_order or not self._pending:
+            return None
+        oldest = self._pending[0]
+        late = oldest.seen_ns + DEADLINE_NS <= self.now_ns
+        return oldest if oldest.backlog and late else None
 
     def heard(self, member: int) -> None:
         """The next record was read, and was this member's."""

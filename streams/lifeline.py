@@ -3,15 +3,16 @@
 librdkafka (2.10 to 2.16 at least, its issue 5301) drops every broker that a metadata response does
 not name, the bootstrap servers too. A broker that is just coming back, or that stood still for
 longer than its session with the controller, may name none at all. The client then has nobody to
-ask, now and for ever, and does not always say so.
+ask, now and for ever, and does not always say so. It is told of its bootstrap servers again.
 """
 
 import logging
 import threading
 from collections.abc import Callable
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
+from streams.bootstrap import bootstrap_again
 from streams.client import shared_properties
 from streams.errors import BrokerError
 from streams.settings import KafkaSettings
@@ -22,8 +23,9 @@ log = logging.getLogger(__name__)
 Ask = Callable[[float], object]
 
 # A metadata request so often costs nothing that could be measured.
-_EVERY_S = 2.0
-_PATIENCE_S = 1.0
+_EVERY_S = 0.5
+# Of a client that finds nobody to ask; one that finds brokers waits no longer than they take.
+_PATIENCE_S = 0.5
 # Generous: a client tries anew twice a second, and needs a connection and a few requests.
 _LAST_CHANCE_S = 3.0
 
@@ -89,7 +91,7 @@ class Handover:
 
 
 class Lifeline:
-    """Asks now and then by means of a client, and says when it has lost its brokers.
+    """Asks now and then by means of a client, and tells it of its brokers if it has lost them.
 
     They are lost, and not just away, when a new client gets an answer and this one finds nobody to
     ask. A request that waits behind a large answer is no sign of that.
@@ -99,7 +101,8 @@ class Lifeline:
         ask: asks by means of the client, and of one topic: a client that has lost its brokers
             does not end a request for all of them, whatever its time limit. First called a while
             after this.
-        on_lost: called, on a thread of its own and once, when the brokers are lost.
+        tell: names the cluster's servers to the client once more.
+        on_lost: called, on a thread of its own and once, when it finds nobody all the same.
         ask_anew: asks by means of a new client.
     """
 
@@ -107,34 +110,47 @@ class Lifeline:
         self,
         kafka: KafkaSettings,
         ask: Ask,
+        tell: Callable[[], object],
         on_lost: Callable[[BrokerError], None],
         ask_anew: Ask | None = None,
     ) -> None:
         self._kafka = kafka
         self._ask = ask
+        self._tell = tell
         self._on_lost = on_lost
         self._ask_anew = ask_anew or self._new_client
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._look, name="lifeline", daemon=True)
         self._thread.start()
 
+    def let_go(self) -> None:
+        """Ask no more, but perhaps once; for a client that need not be closed."""
+        self._closed.set()
+
     def close(self) -> None:
         """Ask no more; to be called before the client is closed."""
-        self._closed.set()
+        self.let_go()
         # A question that has no answer by now will have none.
         self._thread.join(2 * _LAST_CHANCE_S)
 
     def _look(self) -> None:
         try:
             while not self._closed.wait(_EVERY_S):
-                if not self._is_cut_off(_PATIENCE_S):
-                    continue
-                if self._is_answered_anew() and self._is_cut_off(_LAST_CHANCE_S):
-                    problem = "the Kafka client has lost its brokers, though they answer others"
-                    self._on_lost(BrokerError(problem))
-                    return
+                if self._is_cut_off(_PATIENCE_S) and self._is_answered_anew():
+                    self._bring_back()
         except RuntimeError as error:
             log.debug("the client was closed meanwhile: %s", error)
+
+    def _bring_back(self) -> None:
+        if self._closed.is_set():
+            return
+        self._tell()
+        if self._is_cut_off(_LAST_CHANCE_S):
+            problem = "the Kafka client has lost its brokers, though they answer others"
+            self._on_lost(BrokerError(problem))
+            self._closed.set()
+        else:
+            log.info("a Kafka client that found no broker was told of them")
 
     def _is_cut_off(self, within_s: float) -> bool:
         """Whether the client finds no broker to ask; one that is slow to answer is one."""
@@ -157,3 +173,38 @@ class Lifeline:
     def _new_client(self, timeout_s: float) -> None:
         # Refused connections are the expected answer while nobody is there.
         Producer({**shared_properties(self._kafka), "log_level": 0}).list_topics(timeout=timeout_s)
+
+
+class ConsumersLifeline:
+    """A lifeline whose questions are asked by the thread that owns the consumer.
+
+    Args:
+        kafka: where the cluster is.
+        consumer: whom to look after.
+        topic: one of those that it reads.
+        on_lost: as of `Lifeline`.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        consumer: Consumer,
+        topic: str,
+        on_lost: Callable[[BrokerError], None],
+    ) -> None:
+        self._handover = Handover(lambda wait_s: consumer.list_topics(topic, wait_s))
+        self._lifeline = Lifeline(
+            kafka,
+            self._handover,
+            lambda: bootstrap_again(consumer, kafka.bootstrap_servers),
+            on_lost,
+        )
+
+    def serve(self, *, heard: bool) -> None:
+        """See `Handover.serve`."""
+        self._handover.serve(heard=heard)
+
+    def close(self) -> None:
+        """Ask no more; to be called before the consumer is closed."""
+        self._handover.close()
+        self._lifeline.close()

@@ -18,7 +18,7 @@ from confluent_kafka import (
 from streams.client import ANSWER_TIMEOUT_S, Watch, is_passing, misconfigured, translated
 from streams.consumers import consumer_config
 from streams.errors import BrokerError
-from streams.lifeline import Handover, Lifeline
+from streams.lifeline import ConsumersLifeline
 from streams.settings import KafkaSettings
 
 TIMEOUT_S = 10.0
@@ -100,8 +100,7 @@ class TopicReader:
             self._consumer = Consumer(properties)
         except (KafkaException, ValueError, TypeError) as error:
             raise misconfigured(error) from error
-        self._handover = Handover(lambda wait_s: self._consumer.list_topics(topic, wait_s))
-        self._lifeline = Lifeline(kafka, self._handover, self._watch.fail)
+        self._lifeline = ConsumersLifeline(kafka, self._consumer, topic, self._watch.fail)
         self._open = self._assign(topic, OFFSET_BEGINNING if start == "beginning" else OFFSET_END)
 
     def _assign(self, topic: str, offset: int) -> set[int]:
@@ -127,7 +126,7 @@ class TopicReader:
             messages = self._consumer.consume(1, _WAIT_S)
             if messages:
                 messages += self._consumer.consume(_FETCH_RECORDS - 1, 0)
-            self._handover.serve(heard=bool(messages))
+            self._lifeline.serve(heard=bool(messages))
             records = [message for message in messages if self._is_record(message)]
             if records:
                 yield records
@@ -146,7 +145,6 @@ class TopicReader:
 
     def close(self) -> None:
         """Leave."""
-        self._handover.close()
         self._lifeline.close()
         self._consumer.close()
 

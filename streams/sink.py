@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.admin import TopicAdmin
+from streams.bootstrap import bootstrap_again
 from streams.client import (
     Properties,
     Watch,
@@ -76,6 +77,7 @@ class Sink:
         self._lifeline = Lifeline(
             kafka,
             lambda wait_s: self._topic and self._producer.list_topics(self._topic, wait_s),
+            lambda: bootstrap_again(self._producer, kafka.bootstrap_servers),
             self._watch.fail,
         )
 
@@ -223,7 +225,7 @@ class Sink:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Deliver what waits, for at most `timeout_s` seconds, and log what was lost."""
-        self._lifeline.close()
+        self._lifeline.let_go()
         try:
             self.flush(timeout_s)
         except BrokerError as error:

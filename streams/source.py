@@ -22,7 +22,7 @@ from streams.client import (
 from streams.columns import Place, Position
 from streams.consumers import DEFAULT_PACE_MS, consumer_config, session_s
 from streams.errors import BrokerError
-from streams.lifeline import Handover, Lifeline
+from streams.lifeline import ConsumersLifeline
 from streams.membership import Membership, OnPartitions
 from streams.offsets import committed, watermarks
 from streams.outages import Outage
@@ -111,8 +111,7 @@ class Source:
             on_revoke=self._forgetting(on_revoke),
             on_lost=self._forgetting(on_lost or on_revoke),
         )
-        self._handover = Handover(lambda wait_s: self.consumer.list_topics(topics[0], wait_s))
-        self._lifeline = Lifeline(kafka, self._handover, self._cut_off)
+        self._lifeline = ConsumersLifeline(kafka, self.consumer, topics[0], self._cut_off)
 
     # -- records -----------------------------------------------------------------------------
 
@@ -135,7 +134,7 @@ class Source:
                 messages = self._membership.still_ours(messages) + more
         except KafkaException as error:
             raise translated(error, "cannot fetch") from error
-        self._handover.serve(heard=bool(messages))
+        self._lifeline.serve(heard=bool(messages))
         self._awaited.look(reading=bool(messages))
         if any(message.error() is not None for message in messages):
             messages = [message for message in messages if self._is_record(message)]
@@ -289,7 +288,6 @@ class Source:
         A static member keeps them until its session ends, so that its restart moves nothing. A
         client that has lost its brokers can tell nobody, and is left as it is.
         """
-        self._handover.close()
         self._lifeline.close()
         try:
             if self.consumer not in _CUT_OFF:

@@ -43,9 +43,9 @@ MODULES: dict[str, tuple[str, str]] = {
             "headers columns signals breaker escalations unconfirmed"
         ),
         (
-            "kinds cascades settings client consumers clock interpreter guard metrics lifeline "
-            "pulse offsets awaited placement membership source sink reader stretches switch admin "
-            "app mapping embedded/*"
+            "kinds cascades settings client consumers clock interpreter guard metrics bootstrap "
+            "lifeline pulse offsets awaited placement membership source sink reader stretches "
+            "switch admin app mapping embedded/*"
         ),
     ),
     "registry": ("manifest certainty competence", "bundle"),
@@ -59,15 +59,15 @@ MODULES: dict[str, tuple[str, str]] = {
     "combiner": (
         (
             "join rows overtaking ahead quorum answers settled window intake core tally cutting "
-            "outcome decision encoding health fallback "
+            "outcome decision encoding health fallback rewinding waiting "
             "calibration calibrators/* selections subsets recalibration facts refinement "
             "conformal confidence explanation latency telling corrections "
             "hindsight limits output shipment traces throttle cascade identity escalating "
             "selection/* strategies/*"
         ),
         (
-            "service outbox hanging published escalations memory health_report observing assembly "
-            "refining catalogue process"
+            "service outbox outbox_config hanging published escalations memory health_report "
+            "observing assembly refining catalogue process"
         ),
     ),
     "cache": (

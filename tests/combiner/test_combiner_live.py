@@ -23,12 +23,14 @@ from chaos.plan import PARTITIONS, PRIOR
 from chaos.reader import TIMEOUT_S, Reader, headers_of, reading
 from chaos.verdict import Outcome, Verdict, judge
 from combiner import outbox as outbox_module
-from combiner.outbox import Outbox, RewindError
-from combiner.shipment import OutboxConfig, Shipment
+from combiner.outbox import Outbox
+from combiner.outbox_config import OutboxConfig
+from combiner.rewinding import RewindError
+from combiner.shipment import Shipment
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
 from streams.errors import BrokerError, ConfigurationError, FencedError
 from streams.records import Headers
-from streams.settings import Settings
+from streams.settings import KafkaSettings, Settings
 from streams.source import Source
 from tests.combiner.live_kit import (
     LARGE_BYTES,
@@ -772,7 +774,9 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Outbox, StuckProduc
     """An outbox whose first transaction is under way and does not end."""
     monkeypatch.setattr(outbox_module, "Producer", StuckProducer)
     monkeypatch.setattr(outbox_module, "give_up_what_hangs", lambda *_: None)
-    outbox = Outbox(OutboxConfig({}, "s", "d", "e@1", "e.0", 0), lambda _outputs, _took_s: None)
+    outbox = Outbox(
+        OutboxConfig(KafkaSettings(), "s", "d", "e@1", "e.0", 0), lambda _outputs, _took_s: None
+    )
     producer = cast("StuckProducer", outbox._producer)
     outbox.ship(Shipment([], {("events", 0): 1}))
     assert producer.entered.wait(TIMEOUT_S)

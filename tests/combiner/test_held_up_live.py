@@ -8,12 +8,12 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from chaos.reader import TIMEOUT_S, read_messages
 from combiner.outbox import Outbox
-from combiner.shipment import OutboxConfig, Shipment
+from combiner.outbox_config import OutboxConfig
+from combiner.shipment import Shipment
 from streams import awaited as awaited_module
 from streams.columns import Position
 from streams.embedded import EmbeddedKafka
 from streams.settings import KafkaSettings
-from streams.sink import producer_config
 from streams.source import Source, committable
 from tests.conftest import Topics
 
@@ -39,7 +39,7 @@ class Slot:
 
     def outbox(self) -> Outbox:
         to = (self.topic, self.topic, "e@1")
-        return Outbox(OutboxConfig(producer_config(self.kafka), *to, self.id, 0), lambda *_: None)
+        return Outbox(OutboxConfig(self.kafka, *to, self.id, 0), lambda *_: None)
 
 
 @pytest.fixture

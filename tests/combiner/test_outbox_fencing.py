@@ -4,9 +4,12 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from combiner import outbox as outbox_module
-from combiner.outbox import Outbox, RewindError
-from combiner.shipment import OutboxConfig, Shipment
+from combiner.outbox import Outbox
+from combiner.outbox_config import OutboxConfig
+from combiner.rewinding import RewindError
+from combiner.shipment import Shipment
 from streams.errors import BrokerError, FencedError
+from streams.settings import KafkaSettings
 
 TIMEOUT_S = 20.0
 
@@ -36,8 +39,8 @@ class FencedProducer:
 def failure(monkeypatch: pytest.MonkeyPatch, transaction_timeout_ms: int) -> BrokerError:
     monkeypatch.setattr(outbox_module, "Producer", FencedProducer)
     monkeypatch.setattr(outbox_module, "give_up_what_hangs", lambda *_: None)
-    producer = {"transaction.timeout.ms": transaction_timeout_ms}
-    outbox = Outbox(OutboxConfig(producer, "s", "d", "e@1", "e.0", 0), lambda *_: None)
+    kafka = KafkaSettings(producer={"transaction.timeout.ms": transaction_timeout_ms})
+    outbox = Outbox(OutboxConfig(kafka, "s", "d", "e@1", "e.0", 0), lambda *_: None)
     outbox.ship(Shipment([], {("events", 0): 1}))
     outbox.close(TIMEOUT_S)
     with pytest.raises(BrokerError) as raised:

@@ -8,8 +8,10 @@ import pytest
 
 from combiner import outbox as outbox_module
 from combiner.outbox import Outbox
+from combiner.outbox_config import OutboxConfig
 from combiner.output import Output
-from combiner.shipment import OutboxConfig, Shipment
+from combiner.shipment import Shipment
+from streams.settings import KafkaSettings
 
 TIMEOUT_S = 20.0
 LOAD = 10
@@ -56,7 +58,7 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> SlowProducer:
 
 @pytest.fixture
 def outbox(producer: SlowProducer) -> Iterator[Outbox]:
-    made = Outbox(OutboxConfig({}, "s", "d", "e@1", "e.0", 0), lambda *_: None)
+    made = Outbox(OutboxConfig(KafkaSettings(), "s", "d", "e@1", "e.0", 0), lambda *_: None)
     yield made
     for _ in range(100):
         producer.commits.release()

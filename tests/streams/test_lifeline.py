@@ -19,13 +19,14 @@ class Cluster:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(lifeline_module, "_EVERY_S", 0.01)
         self.away, self.client_is_lost, self.comes_later = True, False, False
+        self.listens, self.times_told = False, 0
         self.failure, self.closed = KafkaError._TRANSPORT, False
         self.asked = self.asked_anew = 0
         self.problems: list[BrokerError] = []
         self.told = threading.Event()
         self.found = threading.Event()
         self.several = threading.Event()
-        self.lifeline = Lifeline(KafkaSettings(), self.ask, self.on_lost, self.ask_anew)
+        self.lifeline = Lifeline(KafkaSettings(), self.ask, self.tell, self.on_lost, self.ask_anew)
 
     def ask(self, _timeout_s: float) -> None:
         self.asked += 1
@@ -44,6 +45,11 @@ class Cluster:
         if self.comes_later:
             self.client_is_lost = False
 
+    def tell(self) -> None:
+        self.times_told += 1
+        if self.listens:
+            self.client_is_lost = False
+
     def on_lost(self, problem: BrokerError) -> None:
         self.problems.append(problem)
         self.told.set()
@@ -59,6 +65,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch):
 def test_brokers_that_are_away_are_waited_for_however_long(cluster: Cluster) -> None:
     assert cluster.several.wait(WAIT_S)
     assert not cluster.problems
+    assert not cluster.times_told
     cluster.away = False
     assert cluster.found.wait(WAIT_S)
     cluster.lifeline.close()
@@ -73,6 +80,21 @@ def test_a_client_that_does_not_find_them_again_is_given_up(cluster: Cluster) ->
     assert cluster.told.wait(WAIT_S)
     assert "has lost its brokers" in str(cluster.problems[0])
     assert cluster.asked_anew
+    cluster.lifeline._thread.join(WAIT_S)
+    assert (len(cluster.problems), cluster.times_told) == (1, 1)
+
+
+def test_one_that_is_told_of_its_brokers_is_kept_as_often_as_it_loses_them(
+    cluster: Cluster,
+) -> None:
+    cluster.away, cluster.listens = False, True
+    for time in (1, 2):
+        cluster.found.clear()
+        cluster.client_is_lost = True
+        assert cluster.found.wait(WAIT_S)
+        assert cluster.times_told == time
+    cluster.lifeline.close()
+    assert not cluster.problems
 
 
 def test_one_that_finds_them_late_is_kept(cluster: Cluster) -> None:

@@ -197,7 +197,7 @@ def test_a_client_that_has_lost_its_brokers_is_left_as_it_is(readers, topics):
     """To close it would mean to wait for answers to what it cannot send."""
     source = readers(topics("events")).source
     until(lambda: source.fetch(10, 0.05) == [] and bool(source.consumer.assignment()))
-    source._lifeline._on_lost(BrokerError("lost"))
+    source._lifeline._lifeline._on_lost(BrokerError("lost"))
     with pytest.raises(BrokerError, match="lost"):
         source.fetch(10, 0.05)
     source.close()
