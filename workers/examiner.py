@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from workers.batching import MicroBatch
 from workers.marks import Marks
 from workers.protocol import Model
-from workers.scoring import Ask, Scores, refused, score
+from workers.scoring import Ask, Effort, Scores, refused, score
 from workers.suspicion import Call, Past, one_event, row_hashes, spans_of, suspected
 
 CRASHED = "crashed its process"
@@ -34,6 +34,7 @@ class Examiner:
         self._score = partial(
             score, ask, minimum=model.minimum, maximum=model.maximum, columns=model.columns
         )
+        self._effort = Effort()
         self._marks = marks
         self._suspects = past.suspects
         self._convicts = np.array(past.convicts, dtype=np.uint64)
@@ -58,7 +59,9 @@ class Examiner:
 
     def _together(self, batch: MicroBatch, matrix: NDArray[np.float64]) -> Scores:
         self._marks.begin(Call(self._name, "scoring", spans_of(batch)))
-        return self._finished(self._score(matrix))
+        scores = self._finished(self._score(matrix, most_calls=self._effort.calls))
+        self._effort.heed(scores)
+        return scores
 
     def _tried(self, batch: MicroBatch, row: int) -> Scores:
         matrix = batch.matrix[row : row + 1]

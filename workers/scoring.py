@@ -22,6 +22,10 @@ from workers.protocol import UnavailableError
 # rows those with up to a hundred guilty ones; of a model that fails beyond it, the halves that
 # still fail are refused as a whole.
 MAX_CALLS = 1024
+# A model that answered none of its last so many rows is out of order. Of a call that fails only the
+# halves are tried then, so that it does not take the processor from those that are not.
+FUTILE_ROWS = 256
+FUTILE_CALLS = 3
 MAX_REASON_CHARS = 200
 # What a reason begins with that says nothing about the rows.
 UNAVAILABLE = "unavailable"
@@ -55,17 +59,19 @@ def score(
     minimum: float | None = None,
     maximum: float | None = None,
     columns: int = 1,
+    most_calls: int = MAX_CALLS,
 ) -> Scores:
     """Ask a model, and judge what it says.
 
     Args:
-        ask: `called` with a model, or around it; called at most `MAX_CALLS` times.
+        ask: `called` with a model, or around it.
         matrix: float64[N, F].
         minimum: the least score that counts; None is no limit.
         maximum: the greatest.
         columns: how many numbers an answer has; several are probabilities that add up to 1.
+        most_calls: ask no more often; see `Effort`.
     """
-    values, refusals = _resolved(ask, matrix, columns)
+    values, refusals = _resolved(ask, matrix, columns, most_calls)
     low = -np.inf if minimum is None else minimum
     high = np.inf if maximum is None else maximum
     for row, value in _first_in_rows(values, ~np.isfinite(values)):
@@ -119,8 +125,34 @@ def kind_of(reason: str) -> str:
     )
 
 
+class Effort:
+    """How often a model is asked about one batch, by what it said to those before.
+
+    >>> effort = Effort()
+    >>> effort.heed(refused(FUTILE_ROWS, "raised RuntimeError"))
+    >>> effort.calls
+    3
+    >>> effort.heed(Scores(np.array([np.nan, 0.5]), {0: "raised RuntimeError"}))
+    >>> effort.calls
+    1024
+    """
+
+    def __init__(self) -> None:
+        self._futile_rows = 0
+
+    @property
+    def calls(self) -> int:
+        """How often, at most."""
+        return FUTILE_CALLS if self._futile_rows >= FUTILE_ROWS else MAX_CALLS
+
+    def heed(self, scores: Scores) -> None:
+        """The answers to the next batch."""
+        rows = len(scores.values)
+        self._futile_rows = self._futile_rows + rows if len(scores.refusals) == rows else 0
+
+
 def _resolved(
-    ask: Ask, matrix: NDArray[np.float64], columns: int
+    ask: Ask, matrix: NDArray[np.float64], columns: int, most_calls: int
 ) -> tuple[NDArray[np.float64], dict[int, str]]:
     """What the model said, as in `Scores`, and the rows for which it said nothing usable."""
     values = _nothing(len(matrix), columns)
@@ -138,7 +170,7 @@ def _resolved(
             for first, behind in ((begin, end), *open_ranges):
                 refusals.update(dict.fromkeys(range(first, behind), answer))
             break
-        elif end - begin == 1 or calls + len(open_ranges) + 2 > MAX_CALLS:
+        elif end - begin == 1 or calls + len(open_ranges) + 2 > most_calls:
             refusals.update(dict.fromkeys(range(begin, end), answer))
         else:
             middle = (begin + end) // 2

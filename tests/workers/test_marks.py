@@ -217,6 +217,25 @@ class TestExaminer:
         asked, _, _ = self.examined(Past("1"))
         assert asked[0] == [0, 1, 2, 3, 4, 5]
 
+    def test_a_model_that_answers_nothing_is_asked_ever_less(self) -> None:
+        asked: list[int] = []
+
+        def predict(rows: np.ndarray) -> np.ndarray:
+            asked.append(len(rows))
+            raise ValueError("out of order")
+
+        model = LoadedModel("a", "1", 0.0, 1.0, predict)
+        marks = Witness(None, {"a": "1"}).marks["a"]
+        examiner = Examiner(
+            model, lambda rows: called(predict, rows), marks, Past("1"), threading.Lock()
+        )
+        for _ in range(4):
+            asked.clear()
+            mailbox = Mailbox()
+            mailbox.put(RecordBatch("events", 0, np.arange(128), np.ones((128, 1)), 0, 0))
+            assert len(examiner.score(mailbox.take(200)).refusals) == 128
+        assert asked == [128, 64, 64]
+
     def test_suspects_are_asked_one_by_one_and_convicts_not(self) -> None:
         convict = int(row_hashes(np.array([[1.0]]))[0])
         past = Past("1", suspects=(Span("events", 0, 10, 13),), convicts=(convict,))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from workers import scoring
 from workers.protocol import UnavailableError
-from workers.scoring import MAX_CALLS, called, kind_of, refused
+from workers.scoring import FUTILE_CALLS, FUTILE_ROWS, MAX_CALLS, Effort, called, kind_of, refused
 
 
 def score(predict, rows, minimum=None, maximum=None, columns=1):
@@ -115,6 +115,37 @@ def test_a_model_that_always_fails_is_not_asked_for_ever():
     assert model.calls <= MAX_CALLS
     assert len(scores.refusals) == 20_000
     assert np.isnan(scores.values).all()
+
+
+def test_of_a_model_that_is_out_of_order_only_the_halves_are_tried():
+    model = Fails(set(range(100)), "raises")
+    scores = scoring.score(partial(called, model), matrix(100), most_calls=FUTILE_CALLS)
+    assert model.calls == 3
+    assert scores.refusals == dict.fromkeys(range(100), "raised ValueError: no such customer")
+
+
+def test_one_that_comes_back_answers_all_it_can_at_once_and_all_soon():
+    effort, model = Effort(), Fails(set(range(100)), "raises")
+    ask = partial(called, model)
+    refused_rows = 0
+    while effort.calls == MAX_CALLS:
+        effort.heed(scoring.score(ask, matrix(100), most_calls=effort.calls))
+        refused_rows += 100
+    assert refused_rows >= FUTILE_ROWS > refused_rows - 100
+    model.guilty = {7}
+    first = scoring.score(ask, matrix(100), most_calls=effort.calls)
+    assert set(first.refusals) == set(range(50)), "its half"
+    effort.heed(first)
+    assert set(scoring.score(ask, matrix(100), most_calls=effort.calls).refusals) == {7}
+
+
+@given(st.lists(st.integers(1, FUTILE_ROWS - 1), max_size=20))
+def test_nobody_is_out_of_order_who_answers_a_row_now_and_then(sizes):
+    effort = Effort()
+    for size in sizes:
+        effort.heed(refused(size, "raised KeyError"))
+        effort.heed(scoring.score(lambda rows: rows[:, 1], matrix(1)))
+        assert effort.calls == MAX_CALLS
 
 
 def test_a_batch_of_five_hundred_is_always_resolved():
