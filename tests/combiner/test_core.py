@@ -403,7 +403,8 @@ def test_waiting_events_are_let_go_when_the_model_they_wait_for_has_failed() -> 
     assert states(world)["b"] == "FAILED"
 
 
-def test_models_that_are_judged_anew_are_waited_for_at_once() -> None:
+def world_with_a_failed_model() -> World:
+    """`b` has missed five events."""
     world = World()
     for _ in range(5):
         answered(world, EVENTS, world.produce(EVENTS, True), a=0.5)
@@ -411,6 +412,11 @@ def test_models_that_are_judged_anew_are_waited_for_at_once() -> None:
         world.wait(DEADLINE_MS)
     world.wait(DEADLINE_MS)
     assert states(world)["b"] == "FAILED"
+    return world
+
+
+def test_models_that_are_judged_anew_are_waited_for_at_once() -> None:
+    world = world_with_a_failed_model()
     world.core.judge_anew(world.now_ns)
     assert states(world)["b"] == "HEALTHY"
     (offset,) = world.produce(EVENTS, True)
@@ -422,12 +428,7 @@ def test_models_that_are_judged_anew_are_waited_for_at_once() -> None:
 
 
 def test_rows_that_are_open_hear_that_models_are_judged_anew() -> None:
-    world = World()
-    for _ in range(5):
-        answered(world, EVENTS, world.produce(EVENTS, True), a=0.5)
-        world.settle()
-        world.wait(DEADLINE_MS)
-    world.wait(DEADLINE_MS)
+    world = world_with_a_failed_model()
     (offset,) = world.produce(EVENTS, True)
     world.read_all()
     world.core.judge_anew(world.now_ns)
