@@ -10,7 +10,6 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from chaos.reader import RECONNECTING, TIMEOUT_S, Background
 from cli.pacing import Pace
-from streams.bootstrap import bootstrap_again
 from streams.lifeline import Lifeline
 from streams.settings import KafkaSettings
 
@@ -174,8 +173,8 @@ class Load(Background):
         self._lost = lost = threading.Event()
         self._lifeline = Lifeline(
             KafkaSettings(bootstrap_servers=self._servers),
+            producer,
             lambda wait_s: producer.list_topics(self._topic, wait_s),
-            lambda: bootstrap_again(producer, self._servers),
             lambda _: lost.set(),
         )
 

@@ -34,7 +34,6 @@ from combiner.output import Output, Place
 from combiner.rewinding import RewindError
 from combiner.shipment import Load, Shipment
 from combiner.window import BadRecord
-from streams.bootstrap import bootstrap_again
 from streams.client import translated
 from streams.columns import Position
 from streams.errors import BrokerError, EnsembleError, FencedError
@@ -97,11 +96,10 @@ class Outbox:
         self._dead_letter_bytes = dead_letter_bytes
         self._transaction_timeout_s = 0.0
         self._producer = producer = self._new_producer()
-        kafka = config.kafka
         self._lifeline = Lifeline(
-            kafka,
+            config.kafka,
+            producer,
             lambda wait_s: producer.list_topics(config.scored, wait_s),
-            lambda: bootstrap_again(producer, kafka.bootstrap_servers),
             self._fail,
         )
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
-from streams.bootstrap import bootstrap_again
+from streams.bootstrap import Client, bootstrap_again
 from streams.client import shared_properties
 from streams.errors import BrokerError
 from streams.settings import KafkaSettings
@@ -98,10 +98,10 @@ class Lifeline:
 
     Args:
         kafka: where the cluster is.
+        client: whom to look after; told of the cluster's servers once more if it has lost them.
         ask: asks by means of the client, and of one topic: a client that has lost its brokers
             does not end a request for all of them, whatever its time limit. First called a while
             after this.
-        tell: names the cluster's servers to the client once more.
         on_lost: called, on a thread of its own and once, when it finds nobody all the same.
         ask_anew: asks by means of a new client.
     """
@@ -109,14 +109,14 @@ class Lifeline:
     def __init__(
         self,
         kafka: KafkaSettings,
+        client: Client,
         ask: Ask,
-        tell: Callable[[], object],
         on_lost: Callable[[BrokerError], None],
         ask_anew: Ask | None = None,
     ) -> None:
         self._kafka = kafka
+        self._client = client
         self._ask = ask
-        self._tell = tell
         self._on_lost = on_lost
         self._ask_anew = ask_anew or self._new_client
         self._closed = threading.Event()
@@ -136,21 +136,23 @@ class Lifeline:
     def _look(self) -> None:
         try:
             while not self._closed.wait(_EVERY_S):
-                if self._is_cut_off(_PATIENCE_S) and self._is_answered_anew():
-                    self._bring_back()
+                cut_off = self._is_cut_off(_PATIENCE_S) and self._is_answered_anew()
+                if cut_off and not self._bring_back():
+                    problem = "the Kafka client has lost its brokers, though they answer others"
+                    self._on_lost(BrokerError(problem))
+                    return
         except RuntimeError as error:
             log.debug("the client was closed meanwhile: %s", error)
 
-    def _bring_back(self) -> None:
+    def _bring_back(self) -> bool:
+        """Tell the client of its servers; whether it finds one, or is closed."""
         if self._closed.is_set():
-            return
-        self._tell()
+            return True
+        bootstrap_again(self._client, self._kafka.bootstrap_servers)
         if self._is_cut_off(_LAST_CHANCE_S):
-            problem = "the Kafka client has lost its brokers, though they answer others"
-            self._on_lost(BrokerError(problem))
-            self._closed.set()
-        else:
-            log.info("a Kafka client that found no broker was told of them")
+            return False
+        log.info("a Kafka client that found no broker was told of them")
+        return True
 
     def _is_cut_off(self, within_s: float) -> bool:
         """Whether the client finds no broker to ask; one that is slow to answer is one."""
@@ -193,12 +195,7 @@ class ConsumersLifeline:
         on_lost: Callable[[BrokerError], None],
     ) -> None:
         self._handover = Handover(lambda wait_s: consumer.list_topics(topic, wait_s))
-        self._lifeline = Lifeline(
-            kafka,
-            self._handover,
-            lambda: bootstrap_again(consumer, kafka.bootstrap_servers),
-            on_lost,
-        )
+        self._lifeline = Lifeline(kafka, consumer, self._handover, on_lost)
 
     def serve(self, *, heard: bool) -> None:
         """See `Handover.serve`."""

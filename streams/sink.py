@@ -8,7 +8,6 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.admin import TopicAdmin
-from streams.bootstrap import bootstrap_again
 from streams.client import (
     Properties,
     Watch,
@@ -76,8 +75,8 @@ class Sink:
             raise misconfigured(error) from error
         self._lifeline = Lifeline(
             kafka,
+            self._producer,
             lambda wait_s: self._topic and self._producer.list_topics(self._topic, wait_s),
-            lambda: bootstrap_again(self._producer, kafka.bootstrap_servers),
             self._watch.fail,
         )
 

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams import lifeline as lifeline_module
 from streams.errors import BrokerError
@@ -26,7 +26,9 @@ class Cluster:
         self.told = threading.Event()
         self.found = threading.Event()
         self.several = threading.Event()
-        self.lifeline = Lifeline(KafkaSettings(), self.ask, self.tell, self.on_lost, self.ask_anew)
+        monkeypatch.setattr(lifeline_module, "bootstrap_again", self.tell)
+        client = Producer({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+        self.lifeline = Lifeline(KafkaSettings(), client, self.ask, self.on_lost, self.ask_anew)
 
     def ask(self, _timeout_s: float) -> None:
         self.asked += 1
@@ -45,7 +47,7 @@ class Cluster:
         if self.comes_later:
             self.client_is_lost = False
 
-    def tell(self) -> None:
+    def tell(self, _client: Producer, _servers: str) -> None:
         self.times_told += 1
         if self.listens:
             self.client_is_lost = False
