@@ -119,11 +119,11 @@ def _ssl_context(properties: Mapping[str, object]) -> ssl.SSLContext:
     return context
 
 
-class BatchChannel(faust.Channel[Any]):
+class LastingChannel(faust.Channel[Any]):
     """An in-memory channel that keeps what waits in it while its agent is started again.
 
     A plain channel gives each new stream a queue of its own, and its queues are cleared when
-    partitions of Kafka move; the batches here have nothing to do with those.
+    partitions of Kafka move; what is said here has nothing to do with those.
     """
 
     def __init__(self, app: faust.App, **options: Any) -> None:
@@ -135,13 +135,6 @@ class BatchChannel(faust.Channel[Any]):
     def _clone_args(self) -> Mapping[str, Any]:
         return {**super()._clone_args(), "queue": self.queue}
 
-    def put_nowait(self, batch: object) -> None:
-        """Add a batch; on the event loop's thread only."""
-        self.queue.put_nowait(batch)
-
-    def waiting(self) -> list[Any]:
-        """Take everything that waits, without waiting."""
-        taken = []
-        while self.queue.qsize():
-            taken.append(self.queue.get_nowait())
-        return taken
+    def put_nowait(self, message: object) -> None:
+        """Add a message; on the event loop's thread only."""
+        self.queue.put_nowait(message)

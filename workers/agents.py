@@ -1,4 +1,10 @@
-"""One Faust agent per model, and one for the control topic."""
+"""One Faust agent per model, and one for the control topic.
+
+An agent stands for its model: Faust starts and supervises it, and what the control topic says
+about the model reaches it on a channel of its own. The events do not pass through it: they go
+straight to the model's thread (`Lane.serve`), because a message costs Faust and its event loop as
+much as a model needs for a small batch.
+"""
 
 import asyncio
 import logging
@@ -11,11 +17,10 @@ from typing import Any
 
 import faust
 
-from streams.app import BatchChannel, make_app
+from streams.app import LastingChannel, make_app
 from streams.errors import BrokerError
-from streams.records import RecordError, decode_control
+from streams.records import ControlRecord, RecordError, decode_control
 from streams.settings import Settings
-from workers.batching import RecordBatch
 from workers.lane import Lane
 
 log = logging.getLogger(__name__)
@@ -23,8 +28,8 @@ log = logging.getLogger(__name__)
 # Leaving the control topic's group takes milliseconds while the broker is there.
 _STOP_TIMEOUT_S = 2.0
 
-# What one fetch brought for a model: Faust's price is for each message, so it is one.
-Delivery = tuple[Lane, Sequence[RecordBatch]]
+# What the control topic says of a model, and the record's offset.
+Order = tuple[ControlRecord, int]
 
 
 class OneThread(Executor):
@@ -53,49 +58,47 @@ class OneThread(Executor):
                     future.set_exception(error)
 
 
-class _Scorer:
+class _ModelAgent:
     """The body of a model's agent; it outlives the agent's crashes."""
 
     def __init__(
-        self, lane: Lane, channel: BatchChannel, fail: Callable[[BaseException], None]
+        self,
+        lane: Lane,
+        fail: Callable[[BaseException], None],
+        release: Callable[[str, int], None],
     ) -> None:
         self._lane = lane
-        self._channel = channel
         self._fail = fail
-        self._thread = OneThread(f"model-{lane.name}")
-        self._running: asyncio.Future[None] | None = None
+        self._release = release
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def run(self, stream: faust.StreamT[Sequence[RecordBatch]]) -> None:
-        """Score whatever comes, for as long as the agent runs."""
-        await self._work_off()
-        async for batches in stream:
-            self._put(batches)
-            await self._work_off()
+    async def run(self, stream: faust.StreamT[Order]) -> None:
+        """See that the model's thread runs, and pass on what is said about the model."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            threading.Thread(
+                target=self._serve, name=f"model-{self._lane.name}", daemon=True
+            ).start()
+        async for record, offset in stream:
+            self._obey(record, offset)
 
-    def _put(self, batches: Sequence[RecordBatch]) -> None:
-        for batch in batches:
-            self._lane.mailbox.put(batch)
+    def _serve(self) -> None:
+        """On the model's thread, for as long as the process lives or its lane is open."""
+        assert self._loop is not None, "the agent that starts the thread runs on it"
+        try:
+            self._lane.serve()
+        except Exception as error:  # noqa: BLE001 -- it is the process's
+            # Answers of this batch may be lost; only reading it again brings them back.
+            self._loop.call_soon_threadsafe(self._fail, error)
 
-    async def _work_off(self) -> None:
-        """One micro-batch after the other, each of all that waits by then."""
+    def _obey(self, record: ControlRecord, offset: int) -> None:
         lane = self._lane
-        while True:
-            for batches in self._channel.waiting():
-                self._put(batches)
-            if self._running is None:
-                if not len(lane.mailbox):
-                    return
-                work = lane.mailbox.take(lane.limit.rows)
-                loop = asyncio.get_running_loop()
-                self._running = loop.run_in_executor(self._thread, lane.work, work)
-            try:
-                # An agent that is stopped here leaves the call to the one that follows it.
-                await asyncio.shield(self._running)
-            except Exception as error:
-                # Answers of this batch may be lost; only reading it again brings them back.
-                self._fail(error)
-                raise
-            self._running = None
+        lane.marks.hear(offset)
+        if lane.past.quarantined and not record.paused and offset > lane.past.heard:
+            self._release(record.model, offset)
+        if lane.paused != record.paused:
+            lane.paused = record.paused
+            log.info("%s: %s", record.model, "paused" if record.paused else "resumed")
 
 
 class Agents:
@@ -120,25 +123,23 @@ class Agents:
         release: Callable[[str, int], None],
         bad_control: Callable[[], None],
     ) -> None:
-        self._lanes = {lane.name: lane for lane in lanes}
-        self._release = release
+        self._lanes = lanes
         self._bad_control = bad_control
         # Every process reads the whole topic, from the beginning, at each start. A group with a
         # name of its own has no predecessor's session to wait for, and as nothing is committed
         # the broker forgets it.
         self.app = make_app(f"{name}.control.{uuid.uuid4().hex[:8]}", settings.kafka)
-        self.channels = {lane.name: BatchChannel(self.app) for lane in lanes}
+        self.channels = {lane.name: LastingChannel(self.app) for lane in lanes}
         for lane in lanes:
-            channel = self.channels[lane.name]
-            scorer = _Scorer(lane, channel, fail)
-            self.app.agent(channel, name=f"model.{lane.name}")(scorer.run)
+            agent = _ModelAgent(lane, fail, release)
+            self.app.agent(self.channels[lane.name], name=f"model.{lane.name}")(agent.run)
         topic = self.app.topic(
             settings.topics.control, value_type=bytes, value_serializer="raw", acks=False
         )
         self.app.agent(topic, name="control")(self._control)
 
     async def start(self) -> None:
-        """Start all agents; returns when they wait for batches.
+        """Start all agents; returns when their models' threads wait for events.
 
         Raises:
             BrokerError: Faust does not get at the broker.
@@ -149,7 +150,9 @@ class Agents:
             raise BrokerError(f"Faust cannot start: {error}") from error
 
     async def stop(self) -> None:
-        """Stop all agents, within seconds whatever the broker does."""
+        """Stop all agents, within seconds whatever the broker does; calls of models go on."""
+        for lane in self._lanes:
+            lane.close()
         try:
             await asyncio.wait_for(self.app.stop(), _STOP_TIMEOUT_S)
         except TimeoutError:
@@ -164,16 +167,11 @@ class Agents:
         if self.app.crashed:
             raise BrokerError(f"Faust gave up: {self.app.crash_reason!r}")
 
-    def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        """Hand batches to the agents; on the event loop's thread."""
-        for lane, batches in deliveries:
-            self.channels[lane.name].put_nowait(batches)
-
     async def _control(self, stream: faust.StreamT[bytes]) -> None:
         async for event in stream.events():
-            self._obey(event.value, event.message.offset)
+            self._pass_on(event.value, event.message.offset)
 
-    def _obey(self, value: bytes | None, offset: int) -> None:
+    def _pass_on(self, value: bytes | None, offset: int) -> None:
         if value is None:
             return  # the compacted topic's way to forget a model
         try:
@@ -182,12 +180,6 @@ class Agents:
             log.warning("a control record cannot be read: %s", error)
             self._bad_control()
             return
-        lane = self._lanes.get(record.model)
-        if lane is None:
-            return
-        lane.marks.hear(offset)
-        if lane.past.quarantined and not record.paused and offset > lane.past.heard:
-            self._release(record.model, offset)
-        if lane.paused != record.paused:
-            lane.paused = record.paused
-            log.info("%s: %s", record.model, "paused" if record.paused else "resumed")
+        channel = self.channels.get(record.model)
+        if channel is not None:
+            channel.put_nowait((record, offset))

@@ -7,7 +7,7 @@ threads only leave notes of what the broker acknowledged.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
 from confluent_kafka import Message, TopicPartition
@@ -22,7 +22,6 @@ from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.sink import Sink
 from streams.source import Source
-from workers.agents import Delivery
 from workers.batching import RecordBatch
 from workers.lane import Lane
 from workers.pressure import Load, Pressure
@@ -59,7 +58,6 @@ class Feed:
         lanes: one for each model.
         acknowledged: where (ticket, rows) that the broker has are noted, by any thread.
         sink: polled here, for these notes.
-        deliver: gives batches to the agents.
         metrics: where signals go.
         clock: the time.
     """
@@ -73,7 +71,6 @@ class Feed:
         lanes: Sequence[Lane],
         acknowledged: deque[list[tuple[int, int]]],
         sink: Sink,
-        deliver: Callable[[Sequence[Delivery]], None],
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -89,7 +86,6 @@ class Feed:
         self._lanes = lanes
         self._acknowledged = acknowledged
         self._sink = sink
-        self._deliver = deliver
         self._metrics = metrics
         self._clock = clock
         self._tracker = CommitTracker()
@@ -209,7 +205,6 @@ class Feed:
         ]
 
     def _hand_over(self, batches: list[RecordBatch]) -> None:
-        deliveries: list[Delivery] = []
         for model, lane in enumerate(self._lanes):
             taken = []
             for batch in filter(len, batches):
@@ -219,9 +214,7 @@ class Feed:
                     lane.enter(len(batch))
                     taken.append(batch)
             if taken:
-                deliveries.append((lane, taken))
-        if deliveries:
-            self._deliver(deliveries)
+                lane.put(taken)
 
     # -- positions ---------------------------------------------------------------------------
 

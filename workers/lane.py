@@ -5,9 +5,10 @@ the event loop watches. Each field has one writer.
 """
 
 import logging
+import queue
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -69,7 +70,8 @@ class Lane:
         clock: Clock,
     ) -> None:
         self.model = model
-        self.mailbox = Mailbox()
+        self._inbox: queue.SimpleQueue[Sequence[RecordBatch] | None] = queue.SimpleQueue()
+        self._mailbox = Mailbox()
         self.limit = BatchLimit(max_rows)
         self.paused = False
         self.marks = marks
@@ -100,8 +102,16 @@ class Lane:
         return 0 if since_ns is None else self._clock.monotonic_ns() - since_ns
 
     def enter(self, rows: int) -> None:
-        """Rows are on their way to the mailbox; the feed's thread."""
+        """Rows are about to be `put`; the feed's thread."""
         self._entered_rows += rows
+
+    def put(self, batches: Sequence[RecordBatch]) -> None:
+        """Hand over what one fetch brought; any thread."""
+        self._inbox.put(batches)
+
+    def close(self) -> None:
+        """Let the model's thread end after the call under way; any thread."""
+        self._inbox.put(None)
 
     def shed(self, batch: RecordBatch) -> None:
         """Refuse a batch that nobody will come to; the feed's thread."""
@@ -109,8 +119,26 @@ class Lane:
         refusals = refused(len(matrix), OVERLOADED, self.model.columns)
         self._publish(MicroBatch((batch,), matrix), refusals, Timing())
 
-    def work(self, batch: MicroBatch) -> None:
-        """Score and publish; the model's thread. Raises what the sink raises."""
+    def serve(self) -> None:
+        """Work off what comes, until `close`; the model's thread. Raises what the sink raises.
+
+        One micro-batch after the other, each of all that waits by then.
+        """
+        while self._take_in():
+            self._work(self._mailbox.take(self.limit.rows))
+
+    def _take_in(self) -> bool:
+        """Take what came, and wait for it if there is nothing to do; False at the end."""
+        while not len(self._mailbox) or not self._inbox.empty():
+            batches = self._inbox.get()
+            if batches is None:
+                return False
+            for batch in batches:
+                self._mailbox.put(batch)
+        return True
+
+    def _work(self, batch: MicroBatch) -> None:
+        """Score and publish."""
         begun_ns = self._clock.monotonic_ns()
         out_of_service = QUARANTINED if self.past.quarantined else PAUSED if self.paused else ""
         if out_of_service:

@@ -20,7 +20,7 @@ from streams.metrics import Metrics, serve
 from streams.reader import require_readable
 from streams.settings import Settings
 from streams.sink import Sink
-from workers.agents import Agents, Delivery, OneThread
+from workers.agents import Agents, OneThread
 from workers.crew import Crew
 from workers.feed import Feed
 from workers.lane import Lane
@@ -191,16 +191,13 @@ class WorkerProcess:
             asked = asyncio.create_task(self._asked.wait())
             await self._first(starting, asked)
             if not asked.done():
-                await self._first(self._feeding(loop, agents))
+                await self._first(self._feeding(loop))
         finally:
             self._stopping.set()
             beat.cancel()
             await agents.stop()
 
-    def _feeding(self, loop: asyncio.AbstractEventLoop, agents: Agents) -> asyncio.Future[None]:
-        def deliver(deliveries: Sequence[Delivery]) -> None:
-            loop.call_soon_threadsafe(agents.deliver, deliveries)
-
+    def _feeding(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         self._feed = Feed(
             self._settings,
             self._worker,
@@ -209,7 +206,6 @@ class WorkerProcess:
             self._lanes,
             self._acknowledged,
             self._sink,
-            deliver,
             self.metrics,
             self._clock,
         )
