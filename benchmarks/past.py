@@ -27,7 +27,7 @@ from combiner.window import block_of
 from registry.manifest import DataFingerprint, Manifest, Stacking, StackingFit
 from replay.again import Again, Recollection
 from replay.recorded import Recorded
-from replay.relive import frame_of
+from replay.relive import frames_in
 from replay.table import AnswerTable
 from replay.timeline import Answers, Memory, Timeline
 from streams.columns import Columns
@@ -127,7 +127,7 @@ def on_the_clock(stretches: list[Stretch]) -> tuple[int, str]:
             events.put(columns.timestamps_ms, block_of(decoder, columns))
         events.end()
         answers = timeline.answers["predictions", stretch.partition]
-        frames = [frame_of(value) for value in stretch.frames]
+        frames = [frames_in(value) for value in stretch.frames]
         answers.put(stretch.frame_times, Answers(np.arange(len(frames)), frames))
         answers.end()
     for output in timeline.play():
@@ -147,9 +147,8 @@ def as_recorded(stretches: list[Stretch]) -> tuple[int, str]:
         place, count = ("events", stretch.partition), len(stretch.values)
         table = AnswerTable(place, 0, count, members)
         for value in stretch.frames:
-            frame = frame_of(value)
-            assert frame is not None
-            table.add(stretch.partition, frame)
+            for frame in frames_in(value):
+                table.add(stretch.partition, frame)
         recorded = Recorded(0, count, np.ones(len(MODELS), dtype=np.bool_), MODELS)
         for columns in chunks(stretch):
             block = block_of(decoder, columns)

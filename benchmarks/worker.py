@@ -31,7 +31,7 @@ from lab.train import train_bundle
 from registry.bundle import load_manifest
 from streams.embedded import EmbeddedKafka
 from streams.features import FeatureSchema
-from streams.frames import decode_frame
+from streams.frames import decode_frames
 from streams.settings import Settings
 
 PARTITIONS = 4
@@ -137,10 +137,10 @@ def read_frames(settings: Settings, events: int) -> Frames:
     give_up = time.monotonic() + TIMEOUT_S
     while min(counts.values()) < events and time.monotonic() < give_up:
         for message in consumer.consume(1000, 0.1):
-            frame = decode_frame(message.value())
-            cells = frame.offsets * PARTITIONS + frame.partition
-            frames[frame.model].append((message.timestamp()[1], cells))
-            counts[frame.model] += len(cells)
+            for frame in decode_frames(message.value()):
+                cells = frame.offsets * PARTITIONS + frame.partition
+                frames[frame.model].append((message.timestamp()[1], cells))
+                counts[frame.model] += len(cells)
     consumer.close()
     return frames
 

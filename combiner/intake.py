@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from combiner.answers import Cells
 from streams.columns import Columns
-from streams.frames import SHARES_TOLERANCE, FrameError, PredictionFrame, decode_frame
+from streams.frames import SHARES_TOLERANCE, FrameError, PredictionFrame, decode_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ class Member:
 
 
 def frames_of(columns: Columns) -> tuple[list[tuple[int, PredictionFrame]], dict[int, str]]:
-    """The frames of a fetch with their offsets; and by offset why a record is none."""
+    """The frames of a fetch with the offsets of their records; and by offset why one has none."""
     frames: list[tuple[int, PredictionFrame]] = []
     problems: dict[int, str] = {}
     for offset, value in zip(columns.offsets.tolist(), columns.values, strict=True):
         try:
-            frames.append((offset, decode_frame(value)))
+            frames += [(offset, frame) for frame in decode_frames(value)]
         except FrameError as error:
             problems[offset] = str(error)
     return frames, problems

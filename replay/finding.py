@@ -1,15 +1,16 @@
 """One event and all that was said of it, found in the topics: for people who ask why."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from replay.relive import frame_of
+from replay.relive import frames_in
 from streams.errors import DataError
-from streams.frames import UNSTATED_REASON, Timing
+from streams.frames import UNSTATED_REASON, PredictionFrame, Timing
 from streams.records import ScoredRecord
 from streams.settings import Settings
 from streams.stretches import Place, Stretch, StretchReader
@@ -152,9 +153,9 @@ class Finder:
         found: dict[str, Answer] = {}
         for batch in self._reader.read({lane: self._since(lane, event_ms)}, self._stop):
             for message in batch:
-                answer = _answer_of(message, place, offset)
-                if answer is not None and answer.model in self._models:
-                    found.setdefault(answer.model, answer)
+                for answer in _answers_in(message, place, offset):
+                    if answer.model in self._models:
+                        found.setdefault(answer.model, answer)
             if len(found) == len(self._models) or _ms(batch[-1]) > scored_at_ms + _SLACK_MS:
                 break
         return tuple(found.values())
@@ -163,9 +164,17 @@ class Finder:
         return self._reader.at_time(lane, event_ms - _SLACK_MS), self._reader.held(lane)[1]
 
 
-def _answer_of(message: Message, place: Place, offset: int) -> Answer | None:
-    frame = frame_of(message.value())
-    if frame is None or (frame.topic, frame.partition) != place:
+def _answers_in(message: Message, place: Place, offset: int) -> Iterator[Answer]:
+    for frame in frames_in(message.value()):
+        answer = _answer_of(frame, message, place, offset)
+        if answer is not None:
+            yield answer
+
+
+def _answer_of(
+    frame: PredictionFrame, message: Message, place: Place, offset: int
+) -> Answer | None:
+    if (frame.topic, frame.partition) != place:
         return None
     rows = np.flatnonzero(frame.offsets == offset)
     if not len(rows):

@@ -9,7 +9,7 @@ from combiner.window import EventBlock, block_of
 from replay.timeline import Answers, Lane, Timeline
 from streams.columns import Columns, columns_of
 from streams.events import EventDecoder
-from streams.frames import FrameError, PredictionFrame, decode_frame
+from streams.frames import FrameError, PredictionFrame, decode_frames
 from streams.stretches import Place, Stretch, StretchReader
 
 # Records of a lane that wait for the other lanes; beyond the first nothing more is fetched.
@@ -62,7 +62,7 @@ def _feed(
         block = block_of(decoder, columns, wanted=wanted)
         timeline.events[columns.place].put(columns.timestamps_ms, block)
         return len(columns)
-    frames = [frame_of(value) for value in columns.values]
+    frames = [frames_in(value) for value in columns.values]
     lane = timeline.answers[columns.place]
     lane.put(columns.timestamps_ms, Answers(columns.offsets, frames))
     return 0
@@ -85,9 +85,9 @@ def _balance(timeline: Timeline, reader: StretchReader, held: set[Place]) -> Non
             reader.hold([place], held=False)
 
 
-def frame_of(value: bytes | None) -> PredictionFrame | None:
-    """A frame; None for what is none."""
+def frames_in(value: bytes | None) -> list[PredictionFrame]:
+    """The frames of a record; none for what is no frame."""
     try:
-        return decode_frame(value)
+        return decode_frames(value)
     except FrameError:
-        return None
+        return []

@@ -25,7 +25,7 @@ from replay.ledger import Agreement, Ledger
 from replay.output import ScoreOutput
 from replay.reading import stretch_between
 from replay.recorded import Recorded
-from replay.relive import frame_of, relived
+from replay.relive import frames_in, relived
 from replay.scoring import Scorer
 from replay.table import AnswerTable
 from replay.timeline import Memory, Timeline
@@ -326,8 +326,7 @@ class Replay:
         wanted = None if recorded is None else recorded.present() & recorded.known[:, None]
         for messages in self._read(reader, {lane: stretch}):
             for message in messages:
-                frame = frame_of(message.value())
-                if frame is not None:
+                for frame in frames_in(message.value()):
                     table.add(place[1], frame)
             if wanted is not None and not (wanted & ~table.answered).any():
                 break

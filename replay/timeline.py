@@ -104,10 +104,10 @@ class Lane(Generic[Payload]):
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Records of a `predictions` partition: their offsets, and the frames among them."""
+    """Records of a `predictions` partition: their offsets, and the frames in each."""
 
     offsets: Ints
-    frames: Sequence[PredictionFrame | None]
+    frames: Sequence[Sequence[PredictionFrame]]
 
 
 class Memory:
@@ -205,9 +205,11 @@ class Timeline:
                 self._core.add_events(place, block.take(np.arange(start, stop)), now_ns)
         for (_, partition), lane in self.answers.items():
             for answers, start, stop in lane.take(end_ms):
-                records = zip(
-                    answers.offsets[start:stop].tolist(), answers.frames[start:stop], strict=True
-                )
-                frames = [(offset, frame) for offset, frame in records if frame is not None]
-                self._core.bad_frames["no frame"] += stop - start - len(frames)
+                offsets, records = answers.offsets[start:stop].tolist(), answers.frames[start:stop]
+                frames = [
+                    (offset, frame)
+                    for offset, record in zip(offsets, records, strict=True)
+                    for frame in record
+                ]
+                self._core.bad_frames["no frame"] += sum(not record for record in records)
                 self._core.add_frames(partition, frames, now_ns)

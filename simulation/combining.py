@@ -25,7 +25,7 @@ from simulation.process import (
 )
 from streams.columns import Columns, Place, Position, columns_of
 from streams.escalations import escalation_headers
-from streams.frames import FrameError, PredictionFrame, decode_frame
+from streams.frames import FrameError, PredictionFrame, decode_frames
 from streams.instants import NS_PER_MS
 from streams.records import Header
 
@@ -311,7 +311,7 @@ class CombinerProcess(Process):
         frames: list[tuple[int, PredictionFrame]] = []
         for offset, value in zip(columns.offsets.tolist(), columns.values, strict=True):
             try:
-                frames.append((offset, decode_frame(value)))
+                frames += [(offset, frame) for frame in decode_frames(value)]
             except FrameError:
                 self.core.bad_frames["no frame"] += 1
         self.core.add_frames(partition, frames, self.monotonic_ns())

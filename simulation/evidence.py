@@ -13,7 +13,7 @@ from simulation.journal import Tenure
 from simulation.log import Entry
 from simulation.process import DEAD_LETTERS, PREDICTIONS, SCORED
 from simulation.world import Run, weights_of
-from streams.frames import FrameError, PredictionFrame, decode_frame
+from streams.frames import FrameError, PredictionFrame, decode_frames
 from streams.instants import NS_PER_MS
 from streams.records import Headers
 
@@ -67,15 +67,20 @@ class Evidence:
         found: dict[int, list[tuple[int, PredictionFrame]]] = {}
         for entry in self.run.log.committed_records(PREDICTIONS):
             try:
-                frame = decode_frame(entry.record_value)
+                frames = decode_frames(entry.record_value)
             except FrameError:
                 continue
-            member = self.members.get(frame.model)
-            known = member is not None and (not member.version or frame.version == member.version)
-            width = (len(self.plan.classes),) if self.plan.classes else ()
-            if known and frame.partition == entry.place[1] and frame.scores.shape[1:] == width:
-                found.setdefault(frame.partition, []).append((entry.number, frame))
+            for frame in frames:
+                if frame.partition == entry.place[1] and self._counts(frame):
+                    found.setdefault(frame.partition, []).append((entry.number, frame))
         return found
+
+    def _counts(self, frame: PredictionFrame) -> bool:
+        """Whether it is of a member, of its version, and of as many numbers as wanted."""
+        member = self.members.get(frame.model)
+        known = member is not None and (not member.version or frame.version == member.version)
+        width = (len(self.plan.classes),) if self.plan.classes else ()
+        return known and frame.scores.shape[1:] == width
 
     @cached_property
     def answers(self) -> dict[tuple[Event, str], Answer]:

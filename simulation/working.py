@@ -157,8 +157,7 @@ class WorkerProcess(Process):
             self._publish(member, batch, found)
 
     def _publish(self, member: Member, batch: MicroBatch, scores: Scores) -> None:
-        for parts, rows in batch.by_place():
-            offsets = np.concatenate([part.offsets for part in parts])
+        for parts, rows, offsets in batch.places:
             refusals = {
                 place: scores.refusals[row]
                 for place, row in enumerate(rows.tolist())

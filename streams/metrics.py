@@ -82,7 +82,9 @@ class _Histograms(Collector):
             self.child(())
 
     def child(self, labels: tuple[str, ...]) -> Histogram:
-        return self.children.setdefault(labels, Histogram(self._signal.buckets))
+        found = self.children.get(labels)
+        # Made for nothing where it is there, by whoever asks at the same time.
+        return found or self.children.setdefault(labels, Histogram(self._signal.buckets))
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         signal = self._signal

@@ -33,8 +33,9 @@ _QUEUE_FULL = KafkaError._QUEUE_FULL  # noqa: SLF001 -- the client's own name fo
 _DEFAULTS: Properties = {
     "enable.idempotence": True,
     "acks": "all",
-    # Enough to put what is produced together into one request; the default is 5.
-    "linger.ms": 2,
+    # What is produced together comes in batches already; to wait for more is pure latency. What
+    # comes while a request is under way leaves with the next one all the same.
+    "linger.ms": 0,
     # A retry, and the steps of a transaction, wait this long and not the default 100 ms.
     "retry.backoff.ms": 2,
     "retry.backoff.max.ms": 100,

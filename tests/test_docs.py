@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from cli.main import app
 from streams import errors
-from streams.frames import FrameError, decode_frame
+from streams.frames import FrameError, decode_frames
 from streams.records import (
     ControlRecord,
     CorrectionRecord,
@@ -316,7 +316,7 @@ def check_json(block: str) -> None:
         if unknown or decoded is None:
             raise ValueError(f"no such fields: {sorted(unknown)}")
     elif "offsets" in keys:
-        decode_frame(block.encode())
+        decode_frames(block.encode())
 
 
 def check_toml(block: str) -> None:
@@ -482,7 +482,7 @@ def test_the_binary_frame_on_the_page_is_one() -> None:
     raw = [bytes.fromhex(line) for line in lines]
     names = re.findall(r'"([^"]*)"', example)
     value = msgspec.msgpack.encode([1, *names[:3], 2, *raw, 1, {1: names[3]}, [1.5, 0.8]])
-    frame = decode_frame(value)
+    (frame,) = decode_frames(value)
     assert frame.offsets.tolist() == [1201, 1202]
     assert frame.scores[0] == 0.91
     assert frame.refusals == {1: "returned NaN"}

@@ -50,10 +50,10 @@ MODULES: dict[str, tuple[str, str]] = {
     ),
     "registry": ("manifest certainty competence", "bundle"),
     "workers": (
-        "batching scoring tracking protocol tensors inference suspicion pressure",
+        "batching scoring tracking protocol tensors inference suspicion pressure quickness",
         (
-            "adapters/* loading lean skops_values crew marks examiner lane agents feed watchdog "
-            "service"
+            "adapters/* loading lean skops_values crew marks examiner publishing lane rounds "
+            "agents feed watchdog service"
         ),
     ),
     "combiner": (

@@ -6,8 +6,9 @@ the model keeps up.
 """
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ class RecordBatch:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class MicroBatch:
     """What one model call is about: one matrix, and the record batches it was made of.
 
@@ -80,8 +81,9 @@ class MicroBatch:
         """When the event that has waited longest was fetched."""
         return min(part.received_ns for part in self.parts)
 
-    def by_place(self) -> Iterator[tuple[list[RecordBatch], NDArray[np.int64]]]:
-        """For each partition its parts, and int64[M], which rows of the matrix are theirs."""
+    @cached_property
+    def places(self) -> "tuple[Share, ...]":
+        """What of it belongs to each partition."""
         groups: dict[tuple[str, int], tuple[list[RecordBatch], list[NDArray[np.int64]]]] = {}
         begin = 0
         for part in self.parts:
@@ -89,8 +91,28 @@ class MicroBatch:
             parts.append(part)
             rows.append(np.arange(begin, begin + len(part)))
             begin += len(part)
-        for parts, rows in groups.values():
-            yield parts, rows[0] if len(rows) == 1 else np.concatenate(rows)
+        return tuple(
+            Share(
+                parts,
+                rows[0] if len(rows) == 1 else np.concatenate(rows),
+                parts[0].offsets
+                if len(parts) == 1
+                else np.concatenate([part.offsets for part in parts]),
+            )
+            for parts, rows in groups.values()
+        )
+
+
+class Share(NamedTuple):
+    """What of a micro-batch belongs to one partition.
+
+    `parts` are its record batches, `rows` int64[M] the rows of the matrix, `offsets` int64[M]
+    their events.
+    """
+
+    parts: list[RecordBatch]
+    rows: NDArray[np.int64]
+    offsets: NDArray[np.int64]
 
 
 class Mailbox:

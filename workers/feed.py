@@ -25,6 +25,7 @@ from streams.source import Source
 from workers.batching import RecordBatch
 from workers.lane import Lane
 from workers.pressure import Load, Pressure
+from workers.rounds import Rounds
 from workers.tracking import CommitTracker
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ COMMIT_INTERVAL_MS = 200
 # How long an idle turn lasts at most: acknowledgements, commits and shutdown are never later.
 _IDLE_WAIT_S = 0.05
 _BLOCKED_WAIT_S = 0.005
+# While models share a thread: how soon somebody sees that one of them holds up the others.
+_ROUND_WAIT_S = 0.01
 # While models catch up, records wait in the client: pausing would throw them away and fetch them
 # again. Longer than this, and the consumer must be served or a rebalance waits for us.
 _PAUSE_AFTER_MS = 1000
@@ -56,6 +59,7 @@ class Feed:
             has; empty for a member that the group forgets.
         decoder: from records to rows.
         lanes: one for each model.
+        rounds: the thread that quick models share.
         acknowledged: where (ticket, rows) that the broker has are noted, by any thread.
         sink: polled here, for these notes.
         metrics: where signals go.
@@ -69,6 +73,7 @@ class Feed:
         slot: str,
         decoder: EventDecoder,
         lanes: Sequence[Lane],
+        rounds: Rounds,
         acknowledged: deque[list[tuple[int, int]]],
         sink: Sink,
         metrics: Metrics,
@@ -84,6 +89,7 @@ class Feed:
         self._tuning = settings.worker
         self._decoder = decoder
         self._lanes = lanes
+        self._rounds = rounds
         self._acknowledged = acknowledged
         self._sink = sink
         self._metrics = metrics
@@ -133,7 +139,8 @@ class Feed:
         self._commit_if_due()
         if self._is_blocked():
             return
-        messages = self._source.fetch(self._tuning.fetch_records, _IDLE_WAIT_S)
+        wait_s = _ROUND_WAIT_S if self._rounds.busy else _IDLE_WAIT_S
+        messages = self._source.fetch(self._tuning.fetch_records, wait_s)
         if messages:
             self._hand_over(self._batches(messages))
 
@@ -205,9 +212,15 @@ class Feed:
         ]
 
     def _hand_over(self, batches: list[RecordBatch]) -> None:
+        batches = list(filter(len, batches))
+        if not batches:
+            return
+        together = self._rounds.take(batches, self._lanes)
         for model, lane in enumerate(self._lanes):
+            if lane in together:
+                continue
             taken = []
-            for batch in filter(len, batches):
+            for batch in batches:
                 if self._pressure.sheds(model, self._load(lane)):
                     lane.shed(batch)
                 else:
@@ -219,6 +232,7 @@ class Feed:
     # -- positions ---------------------------------------------------------------------------
 
     def _take_acknowledgements(self, timeout_s: float = 0.0) -> None:
+        self._rounds.watch()
         self._sink.poll(timeout_s)
         while self._acknowledged:
             for ticket, rows in self._acknowledged.popleft():

@@ -26,6 +26,8 @@ from workers.feed import Feed
 from workers.lane import Lane
 from workers.marks import Witness
 from workers.protocol import Model
+from workers.publishing import Publisher
+from workers.rounds import Rounds
 from workers.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -119,16 +121,18 @@ class WorkerProcess:
         self._witness = witness
         alone = threading.Lock()
         self._acknowledged: deque[list[tuple[int, int]]] = deque()
+        publisher = Publisher(
+            settings.topics.predictions, self._sink, self._acknowledged.append, self.metrics
+        )
+        self._rounds = Rounds(publisher)
         self._lanes = [
             Lane(
                 model,
-                settings.topics.predictions,
-                self._sink,
+                publisher,
                 settings.worker.max_batch,
                 witness.marks[model.name],
                 witness.pasts[model.name],
                 alone,
-                self._acknowledged.append,
                 self.metrics,
                 self._clock,
             )
@@ -191,10 +195,12 @@ class WorkerProcess:
             asked = asyncio.create_task(self._asked.wait())
             await self._first(starting, asked)
             if not asked.done():
-                await self._first(self._feeding(loop))
+                rounds = loop.run_in_executor(OneThread("rounds"), self._rounds.serve)
+                await self._first(rounds, self._feeding(loop))
         finally:
             self._stopping.set()
             beat.cancel()
+            self._rounds.close()
             await agents.stop()
 
     def _feeding(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
@@ -204,6 +210,7 @@ class WorkerProcess:
             self._slot,
             self._decoder,
             self._lanes,
+            self._rounds,
             self._acknowledged,
             self._sink,
             self.metrics,

@@ -15,7 +15,7 @@ So a poisoned event costs two deaths, and a broken model costs five, while the o
 process go on.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from signal import Signals
 from typing import Literal
 
@@ -189,16 +189,16 @@ def released(past: Past, heard: int) -> Past:
 def spans_of(batch: MicroBatch) -> tuple[Span, ...]:
     """Which events a batch holds."""
     return tuple(
-        Span(parts[0].topic, parts[0].partition, int(parts[0].offsets[0]), int(last.offsets[-1]))
-        for parts, _ in batch.by_place()
-        for last in parts[-1:]
+        Span(parts[0].topic, parts[0].partition, int(offsets[0]), int(offsets[-1]))
+        for parts, _, offsets in batch.places
     )
 
 
 def suspected(spans: tuple[Span, ...], batch: MicroBatch) -> NDArray[np.bool_]:
     """bool[N]: which rows of a batch lie in one of the spans."""
     found = np.zeros(len(batch), dtype=np.bool_)
-    for place, offsets, rows in _by_place(batch):
+    for parts, rows, offsets in batch.places:
+        place = (parts[0].topic, parts[0].partition)
         for span in spans:
             if place == (span.topic, span.partition):
                 found[rows[(offsets >= span.first) & (offsets <= span.last)]] = True
@@ -207,21 +207,12 @@ def suspected(spans: tuple[Span, ...], batch: MicroBatch) -> NDArray[np.bool_]:
 
 def one_event(batch: MicroBatch, row: int) -> Span:
     """The event in a row of a batch."""
-    for (topic, partition), offsets, rows in _by_place(batch):
+    for parts, rows, offsets in batch.places:
         at = np.flatnonzero(rows == row)
         if len(at):
             offset = int(offsets[at[0]])
-            return Span(topic, partition, offset, offset)
+            return Span(parts[0].topic, parts[0].partition, offset, offset)
     raise AssertionError(f"no row {row} in a batch of {len(batch)}")
-
-
-_Placed = tuple[tuple[str, int], NDArray[np.int64], NDArray[np.int64]]
-
-
-def _by_place(batch: MicroBatch) -> Iterator[_Placed]:
-    for parts, rows in batch.by_place():
-        offsets = np.concatenate([part.offsets for part in parts])
-        yield (parts[0].topic, parts[0].partition), offsets, rows
 
 
 def row_hashes(matrix: NDArray[np.float64]) -> NDArray[np.uint64]:

@@ -5,7 +5,7 @@ import pytest
 
 from combiner.answers import Cells
 from combiner.intake import Member, merged, problem_of, within
-from streams.frames import PredictionFrame, decode_frame
+from streams.frames import PredictionFrame, decode_frames
 
 BINARY = Member("a", "", 0.0, 1.0, reserve=False)
 CLASSES = Member("a", "", 0.0, 1.0, reserve=False, columns=3)
@@ -65,7 +65,7 @@ def test_frames_of_classes_are_merged_and_may_refuse_in_json() -> None:
         b'{"model":"a","topic":"t","partition":0,"offsets":[5,6],'
         b'"scores":[[0.2,0.3,0.5],null],"refusals":{"1":"too old"}}'
     )
-    decoded = decode_frame(text)
+    (decoded,) = decode_frames(text)
     assert decoded.scores.shape == (2, 3)
     assert np.isnan(decoded.scores[1]).all()
     cells = merged([(1, decoded), (2, frame([GOOD]))])

@@ -15,7 +15,7 @@ from confluent_kafka import Message
 from chaos.reader import TIMEOUT_S, headers_of, wait_for
 from chaos.verdict import Outcome, Verdict
 from streams.embedded import EmbeddedKafka
-from streams.frames import PredictionFrame, encode_frame
+from streams.frames import PredictionFrame
 from streams.records import Headers
 from tests.combiner.live_kit import Live, Process, answer_of
 from tests.conftest import Topics
@@ -242,8 +242,9 @@ def test_bad_frames_are_counted_and_change_nothing(live: Live) -> None:
 
 def test_the_frames_of_this_page_are_frames_but_for_their_fault() -> None:
     """So that each is left out for its own fault and not for one that all share."""
-    from streams.frames import decode_frame
+    from streams.frames import decode_frames, encode_frames
 
     for value in (packed(), json_frame()):
-        assert decode_frame(value).scores.tolist() == [0.9]
-    assert encode_frame(decode_frame(packed())) == packed()
+        (frame,) = decode_frames(value)
+        assert frame.scores.tolist() == [0.9]
+    assert encode_frames(decode_frames(packed())) == packed()

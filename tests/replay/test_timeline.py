@@ -152,7 +152,7 @@ def relive(
                 timeline.events["e", partition].put(np.array(part), block)
         for partition, found in answers.items():
             if some := found[start : start + step]:
-                frames = [answer(model, partition, offset) for _, model, offset in some]
+                frames = [[answer(model, partition, offset)] for _, model, offset in some]
                 timeline.answers["p", partition].put(
                     np.array([at for at, _, _ in some]),
                     Answers(np.arange(start, start + len(some)), frames),

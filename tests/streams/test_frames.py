@@ -16,7 +16,7 @@ from streams.frames import (
     FrameError,
     PredictionFrame,
     Timing,
-    decode_frame,
+    decode_frames,
     encode_frame,
 )
 
@@ -43,6 +43,11 @@ def frames(draw):
     )
 
 
+def only(value):
+    (frame,) = decode_frames(value)
+    return frame
+
+
 def assert_same(one, other):
     for name in ("model", "version", "topic", "partition", "refusals", "timing"):
         assert getattr(one, name) == getattr(other, name)
@@ -54,7 +59,7 @@ def assert_same(one, other):
 
 @given(frames())
 def test_the_binary_form_keeps_everything(frame):
-    assert_same(decode_frame(encode_frame(frame)), frame)
+    assert_same(only(encode_frame(frame)), frame)
 
 
 @given(frames())
@@ -73,14 +78,14 @@ def test_the_json_form_means_the_same(frame):
             "model_ms": frame.timing.model_ms,
         }
     )
-    assert_same(decode_frame(b" \n" + value.encode()), frame)
+    assert_same(only(b" \n" + value.encode()), frame)
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_a_frame_error(value):
     for prefix in (b"", b"{", b"\x9a\x01"):
         with contextlib.suppress(FrameError):
-            decode_frame(prefix + value)
+            decode_frames(prefix + value)
 
 
 @given(frames(), st.data())
@@ -89,7 +94,7 @@ def test_a_damaged_frame_is_a_frame_or_a_frame_error(frame, data):
     place = data.draw(st.integers(0, len(value) - 1))
     value[place] ^= data.draw(st.integers(1, 255))
     try:
-        decoded = decode_frame(bytes(value))
+        (decoded,) = decode_frames(bytes(value))
     except FrameError:
         return
     assert len(decoded.scores) == len(decoded.offsets)
@@ -139,11 +144,11 @@ def binary(**changes):
 )
 def test_what_is_wrong_is_said(value, problem):
     with pytest.raises(FrameError, match=problem):
-        decode_frame(value)
+        decode_frames(value)
 
 
 def test_the_smallest_json_frame_is_enough():
-    frame = decode_frame(example())
+    frame = only(example())
     assert frame.version == ""
     assert frame.scores[0] == 0.5
     assert np.isnan(frame.scores[1])
@@ -153,8 +158,8 @@ def test_the_smallest_json_frame_is_enough():
 def test_reasons_are_cut():
     long = "x" * 1000
     frame = PredictionFrame("m", "1", "t", 0, np.array([1]), np.array([np.nan]), {0: long})
-    assert len(decode_frame(encode_frame(frame)).refusals[0]) == MAX_REASON_CHARS
-    assert len(decode_frame(example(refusals={"1": long})).refusals[1]) == MAX_REASON_CHARS
+    assert len(only(encode_frame(frame)).refusals[0]) == MAX_REASON_CHARS
+    assert len(only(example(refusals={"1": long})).refusals[1]) == MAX_REASON_CHARS
 
 
 def test_an_event_costs_sixteen_bytes():

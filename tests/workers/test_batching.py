@@ -49,9 +49,9 @@ def test_rows_find_their_partition_again(sizes):
         first += rows
     micro = mailbox.take(first)
     seen = []
-    for parts, rows in micro.by_place():
+    for parts, rows, offsets in micro.places:
         assert len({part.partition for part in parts}) == 1
-        offsets = np.concatenate([part.offsets for part in parts])
+        assert offsets.tolist() == [o for part in parts for o in part.offsets.tolist()]
         assert micro.matrix[rows, 0].tolist() == offsets.tolist()
         assert set(micro.matrix[rows, 1].tolist()) == {parts[0].partition}
         seen += rows.tolist()

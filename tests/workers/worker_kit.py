@@ -22,7 +22,7 @@ from cli.stopping import leave, leaving_for_good
 from streams.errors import EnsembleError
 from streams.events import EventDecoder
 from streams.features import Feature, FeatureSchema
-from streams.frames import PredictionFrame, decode_frame
+from streams.frames import PredictionFrame, decode_frames
 from streams.metrics import Metrics, serve
 from streams.records import ControlRecord
 from streams.settings import Settings
@@ -144,11 +144,12 @@ class Live:
         while not enough():
             for message in self._consumer.consume(100, 0.05):
                 assert message.error() is None, message.error()
-                frame = decode_frame(message.value())
-                assert message.partition() == frame.partition
-                assert message.key() == frame.model.encode()
-                assert frame.topic == self.events
-                self.frames.append(frame)
+                frames = decode_frames(message.value())
+                assert message.key() == ",".join(frame.model for frame in frames).encode()
+                for frame in frames:
+                    assert message.partition() == frame.partition
+                    assert frame.topic == self.events
+                self.frames += frames
             if time.monotonic() > give_up:
                 log = (self.directory / "worker.log").read_text()
                 raise AssertionError(f"only {Counter(self.answers('all'))}\n{log}")
