@@ -91,8 +91,8 @@ def measure(environment: Rig, ours: Ours, options: argparse.Namespace, alone_us:
         first = options.events
         sent = []
         reader = environment.reader(ours.scored, total, out, known=first)
-        for rate in options.rates:
-            path = environment.directory / f"{ours.name}-sent-{rate}.npz"
+        for turn, rate in enumerate(options.rates):
+            path = environment.directory / f"{ours.name}-sent-{turn}.npz"
             environment.loader(ours.events, rate, options.seconds, first, path).wait()
             sent.append((rate, path))
             first += rate * options.seconds

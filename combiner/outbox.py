@@ -363,11 +363,14 @@ class Outbox:
         """What an error of the client means for this process."""
         problem = translated(error, "publishing failed")
         if isinstance(problem, FencedError):
-            # The broker fences a producer too when it gives up a transaction that took too long.
+            # An epoch proves nothing; the group knows who has the slot. The broker fences a
+            # producer whose transaction took too long. And while a transaction is under way it
+            # lets a predecessor that wakes up ask for a newer epoch, whatever its own is, which
+            # fences the successor in the middle of its work.
             if self._took_s() > self._transaction_timeout_s:
                 reason = f"a transaction lasted longer than {self._transaction_timeout_s:g} s"
                 return RewindError(reason, doubtful=True)
-            return problem
+            return RewindError(str(problem), doubtful=True)
         if not self._config.transactional_id:
             return RewindError(str(problem)) if self.too_large else problem
         slept = self._took_s() > self._transaction_timeout_s + 1.0

@@ -20,10 +20,10 @@ _DEFAULTS: Properties = {
     # rest, and what comes there waits for its end.
     "fetch.wait.max.ms": 20,
     "fetch.min.bytes": 1,
-    # With so many records in its queue, of all partitions together, the client asks for no more, and
-    # looks again after the pace: what comes in a stream is handed over in handfuls, and a reader
-    # that is slow has one fetch in memory and not a queue of 64 MB for each partition. Not one: a
-    # lone event would delay the answers to it by the pace.
+    # With so many records in its queue, of all partitions together, the client asks for no more,
+    # and looks again after the pace: what comes in a stream is handed over in handfuls, and a
+    # reader that is slow has one fetch in memory and not a queue of 64 MB for each partition. Not
+    # one: a lone event would delay the answers to it by the pace.
     "queued.min.messages": 2,
     # Of each partition. No less: of batches that are larger a broker gives one, of the first
     # partition in the request, and that is the same one until it has been read to its end.

@@ -18,6 +18,7 @@ from streams.frames import (
     Timing,
     decode_frames,
     encode_frame,
+    encode_frames,
 )
 
 OFFSETS = hnp.arrays(np.int64, st.integers(1, 40), elements=st.integers(0, 2**62), unique=True)
@@ -62,6 +63,43 @@ def test_the_binary_form_keeps_everything(frame):
     assert_same(only(encode_frame(frame)), frame)
 
 
+@st.composite
+def shared_frames(draw):
+    first = draw(frames())
+    count = len(first.offsets)
+    others = draw(st.lists(st.tuples(st.text(max_size=10), st.text(max_size=10)), max_size=4))
+    return [
+        first,
+        *(
+            PredictionFrame(
+                model,
+                version,
+                first.topic,
+                first.partition,
+                first.offsets,
+                draw(hnp.arrays(np.float64, count, elements=SCORE)),
+                draw(st.dictionaries(st.integers(0, count - 1), st.text(max_size=30))),
+                Timing(draw(st.floats(0, 1e6)), draw(st.floats(0, 1e6))),
+            )
+            for model, version in others
+        ),
+    ]
+
+
+@given(shared_frames())
+def test_models_that_share_a_record_keep_everything(shared):
+    decoded = decode_frames(encode_frames(shared))
+    assert len(decoded) == len(shared)
+    for one, other in zip(decoded, shared, strict=True):
+        assert_same(one, other)
+
+
+def test_models_that_share_a_record_share_its_events():
+    offsets, scores = np.arange(100), np.zeros(100)
+    shared = [PredictionFrame(model, "1", "t", 0, offsets, scores) for model in "abcde"]
+    assert len(encode_frames(shared)) < 8 * 100 * 6 + 200
+
+
 @given(frames())
 def test_the_json_form_means_the_same(frame):
     scores = np.where(np.isnan(frame.scores), None, frame.scores.astype(object)).tolist()
@@ -83,7 +121,7 @@ def test_the_json_form_means_the_same(frame):
 
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_a_frame_error(value):
-    for prefix in (b"", b"{", b"\x9a\x01"):
+    for prefix in (b"", b"{", b"\x9a\x01", b"\x95\x02"):
         with contextlib.suppress(FrameError):
             decode_frames(prefix + value)
 
@@ -114,6 +152,15 @@ def binary(**changes):
     return msgspec.msgpack.encode(list((fields | changes).values()))
 
 
+HALF = np.array([0.5]).tobytes()
+
+
+def shared(**changes):
+    one = np.array([7], "<i8").tobytes()
+    fields = {"format": 2, "topic": "t", "partition": 0, "offsets": one, "answers": []}
+    return msgspec.msgpack.encode(list((fields | changes).values()))
+
+
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
@@ -140,6 +187,12 @@ def binary(**changes):
         (binary(columns=3), "numbers do not fit"),
         (binary(scores=b"1234567"), "numbers do not fit"),
         (binary(offsets=b"", scores=b""), "0 events"),
+        (shared(answers=[]), "no model answers in it"),
+        (shared(offsets=b"", answers=[["m", "1", b"", 1, {}, [0.0, 0.0]]]), "0 events"),
+        (shared(answers=[["m", "1", b"", 1, {}, [0.0, 0.0]]]), "1 offsets but 0 scores"),
+        (shared(answers=[["m", "1", HALF, 0, {}, [0.0, 0.0]]]), "0 columns"),
+        (shared(answers=[["m", "1", HALF, 1, {1: "no"}, [0.0, 0.0]]]), "outside the frame"),
+        (shared(answers=[["m", "1"]]), "Expected `array` of"),
     ],
 )
 def test_what_is_wrong_is_said(value, problem):

@@ -1,50 +1,54 @@
-"""Faust agents: what waits survives their crashes, and the control topic is read from its start."""
+"""Faust agents: each starts its model's thread once, whatever becomes of it, and hears control."""
 
 import asyncio
 import threading
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 
-from streams.app import BatchChannel, make_app
+from streams.app import LastingChannel, make_app
 from streams.embedded import EmbeddedKafka
+from streams.records import ControlRecord
 from streams.settings import KafkaSettings, Settings
 from tests.conftest import Topics
 from workers.agents import Agents, OneThread
-from workers.batching import BatchLimit, Mailbox, MicroBatch, RecordBatch
+from workers.suspicion import Past
 
 TIMEOUT_S = 30.0
 
 
+class FakeMarks:
+    """Remembers what it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    def hear(self, offset: int) -> None:
+        self.heard.append(offset)
+
+
 class FakeLane:
-    """What agents need of a lane; `gate` holds each call up."""
+    """What agents need of a lane; its thread serves until it is closed, or fails."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.mailbox = Mailbox()
-        self.limit = BatchLimit(100)
         self.paused = False
-        self.gate = threading.Event()
-        self.gate.set()
-        self.entered = threading.Event()
+        self.marks = FakeMarks()
+        self.past = Past("")
+        self.threads: list[str] = []
         self.error: Exception | None = None
-        self.worked: list[list[int]] = []
+        self.serving = threading.Event()
+        self.over = threading.Event()
 
-    def work(self, batch: MicroBatch) -> None:
-        self.entered.set()
-        assert self.gate.wait(TIMEOUT_S)
+    def serve(self) -> None:
+        self.threads.append(threading.current_thread().name)
+        self.serving.set()
+        assert self.over.wait(TIMEOUT_S)
         if self.error is not None:
             raise self.error
-        self.worked.append([o for part in batch.parts for o in part.offsets.tolist()])
 
-    @property
-    def offsets(self) -> list[int]:
-        return [offset for offsets in self.worked for offset in offsets]
-
-
-def batch(offset: int) -> RecordBatch:
-    return RecordBatch("events", 0, np.array([offset]), np.zeros((1, 1)), 0, offset)
+    def close(self) -> None:
+        self.over.set()
 
 
 class Running:
@@ -60,17 +64,18 @@ class Running:
         )
         self.lane, self.other = FakeLane("a"), FakeLane("b")
         self.failures: list[BaseException] = []
+        self.released: list[tuple[str, int]] = []
         self.agents = Agents(
             settings,
             topics.prefix + "worker",
             [self.lane, self.other],  # type: ignore[list-item]
             self.failures.append,
-            lambda _model, _offset: None,
+            lambda model, offset: self.released.append((model, offset)),
             lambda: None,
         )
 
-    def deliver(self, *offsets: int) -> None:
-        self.agents.deliver([(self.lane, [batch(offset)]) for offset in offsets])  # type: ignore[misc]
+    def say(self, model: str, offset: int, *, paused: bool) -> None:
+        self.agents.channels[model].put_nowait((ControlRecord(model, paused=paused), offset))
 
     async def until(self, done: Callable[[], bool]) -> None:
         async with asyncio.timeout(TIMEOUT_S):
@@ -97,29 +102,12 @@ def running(kafka: EmbeddedKafka, topics: Topics) -> Callable:
     return run
 
 
-def test_what_waits_while_a_model_is_busy_becomes_one_batch(running):
+def test_each_model_has_a_thread_of_its_own(running):
     async def scenario(running: Running) -> None:
-        running.lane.gate.clear()
-        running.deliver(1)
-        await running.until(running.lane.entered.is_set)
-        running.deliver(2, 3)
-        running.deliver(4)
-        running.lane.gate.set()
-        await running.until(lambda: len(running.lane.offsets) == 4)
-        assert running.lane.worked == [[1], [2, 3, 4]]
-
-    running(scenario)
-
-
-def test_a_busy_model_does_not_hold_up_the_loop_or_the_others(running):
-    async def scenario(running: Running) -> None:
-        running.lane.gate.clear()
-        running.deliver(1)
-        running.agents.deliver([(running.other, [batch(7)])])
-        await running.until(lambda: running.other.offsets == [7])
-        assert running.lane.offsets == []
-        running.lane.gate.set()
-        await running.until(lambda: running.lane.offsets == [1])
+        await running.until(running.lane.serving.is_set)
+        await running.until(running.other.serving.is_set)
+        assert running.lane.threads == ["model-a"]
+        assert running.other.threads == ["model-b"]
 
     running(scenario)
 
@@ -129,15 +117,28 @@ def test_an_agent_that_crashes_is_started_again_and_nothing_is_lost(running):
         channel = running.agents.channels["a"]
         for round_ in range(2):
             first = round_ * 10
-            running.deliver(first)
+            running.say("a", first, paused=True)
             await channel.queue.throw(RuntimeError("agent crash"))
-            running.deliver(first + 1, first + 2)
-            await running.until(lambda: len(running.lane.offsets) % 3 == 0 and running.lane.offsets)
-            running.deliver(first + 3)
-            await running.until(lambda first=first: first + 3 in running.lane.offsets)
-            running.lane.worked[:] = [[o for o in running.lane.offsets if o != first + 3]]
-        assert running.lane.offsets == [0, 1, 2, 10, 11, 12]
+            running.say("a", first + 1, paused=False)
+            running.say("a", first + 2, paused=True)
+            await running.until(lambda first=first: first + 2 in running.lane.marks.heard)
+        assert running.lane.marks.heard == [0, 1, 2, 10, 11, 12]
+        assert running.lane.paused
+        assert not running.other.paused
         assert running.failures == []
+        # Its thread went on all the while.
+        assert running.lane.threads == ["model-a"]
+
+    running(scenario)
+
+
+def test_a_quarantined_model_is_released_by_who_says_so_later(running):
+    async def scenario(running: Running) -> None:
+        running.lane.past = Past("", quarantined=True, heard=4)
+        for offset, paused in ((4, False), (5, True), (6, False)):
+            running.say("a", offset, paused=paused)
+        await running.until(lambda: running.lane.marks.heard == [4, 5, 6])
+        assert running.released == [("a", 6)]
 
     running(scenario)
 
@@ -145,7 +146,7 @@ def test_an_agent_that_crashes_is_started_again_and_nothing_is_lost(running):
 def test_answers_that_cannot_be_sent_end_the_process(running):
     async def scenario(running: Running) -> None:
         running.lane.error = OSError("no way out")
-        running.deliver(1)
+        running.lane.over.set()
         await running.until(lambda: bool(running.failures))
         assert running.failures[0] is running.lane.error
 
@@ -154,16 +155,12 @@ def test_answers_that_cannot_be_sent_end_the_process(running):
 
 def test_a_channel_gives_each_new_stream_what_the_last_one_left():
     async def main() -> None:
-        channel = BatchChannel(make_app("test", KafkaSettings()))
+        channel = LastingChannel(make_app("test", KafkaSettings()))
         channel.put_nowait(1)
         first, second = channel.clone(is_iterator=True), channel.clone(is_iterator=True)
         channel.put_nowait(2)
         assert await first.queue.get() == 1
         assert await second.queue.get() == 2
-        channel.put_nowait(3)
-        channel.put_nowait(4)
-        assert channel.waiting() == [3, 4]
-        assert channel.waiting() == []
 
     asyncio.run(main())
 
