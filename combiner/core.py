@@ -7,40 +7,28 @@ what must leave.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.latest import Latest
 from combiner.ahead import Runs, encode
-from combiner.answers import Answers, Cells, Stamp
 from combiner.decision import Decider, Decisions
 from combiner.encoding import ScoreEncoder
 from combiner.escalating import EscalatingJoin
 from combiner.fallback import RUNGS
 from combiner.health import HealthConfig, ModelHealth
 from combiner.hindsight import Hindsight
-from combiner.intake import Member, merged, problem_of, within
+from combiner.intake import Intake, Member
 from combiner.limits import NO_LIMIT, JoinConfig
 from combiner.output import Output as Output  # noqa: PLC0414 -- also found here
 from combiner.output import Place, newest_of
 from combiner.settled import NOT_ASKED, WAITING, Settled, joined_rows
-from combiner.tally import ModelReport, Tally
+from combiner.tally import Column, ModelReport, Tally
 from combiner.window import EventBlock, PartitionWindow, joined_blocks
 from streams.columns import Position
 from streams.frames import PredictionFrame
 from streams.instants import NS_PER_MS, WallMs
-
-
-@dataclass(slots=True)
-class _Column:
-    """Where a model's answers go, and how it is doing."""
-
-    index: int
-    member: Member
-    health: ModelHealth
-    tally: Tally = field(default_factory=Tally)
 
 
 class Combiner:
@@ -79,19 +67,17 @@ class Combiner:
         self._encoder = encoder
         self._ensemble = ensemble
         self._columns = {
-            member.name: _Column(index, member, ModelHealth(health_config, now_ns))
+            member.name: Column(index, ModelHealth(health_config, now_ns))
             for index, member in enumerate(members)
         }
         self._reserves = np.array([member.reserve for member in members], dtype=np.bool_)
         self._windows: dict[Place, PartitionWindow] = {}
-        # `predictions` partition → offset behind the last record taken in.
-        self._positions: dict[int, int] = {}
-        self.bad_frames: Counter[str] = Counter()
         self.escalated: list[tuple[Place, EventBlock]] = []
         names = [member.name for member in members]
         self._hindsight = Hindsight(
             decider, names, ensemble, join_config.remembered, publish=corrections
         )
+        self._intake = Intake(members, self._columns, self._windows, join_config, self._hindsight)
 
     # -- partitions come and go --------------------------------------------------------------
 
@@ -105,7 +91,7 @@ class Combiner:
         self._windows.pop(place, None)
         self._hindsight.close(place)
         if all(partition != place[1] for _, partition in self._windows):
-            self._positions.pop(place[1], None)
+            self._intake.positions.pop(place[1], None)
 
     @property
     def places(self) -> list[Place]:
@@ -156,56 +142,16 @@ class Combiner:
 
         Frames that name no member or another partition are counted in `bad_frames` and left out.
         """
-        groups: dict[tuple[str, str], list[tuple[int, PredictionFrame]]] = {}
-        for record, frame in frames:
-            column = self._columns.get(frame.model)
-            problem = problem_of(frame, partition, column.member if column else None)
-            window = self._windows.get((frame.topic, partition))
-            if not problem and window is not None and frame.offsets.max() >= window.horizon:
-                problem = "no such event"
-            if problem:
-                self.bad_frames[problem] += 1
-            elif window is not None:
-                groups.setdefault((frame.topic, frame.model), []).append((record, frame))
-            self._positions[partition] = record + 1
-        for (topic, model), group in groups.items():
-            column = self._columns[model]
-            join = self._windows[(topic, partition)].join
-            for cells in self._cells(group, now_ns, sent_ms):
-                answers = join.add_answers(column.index, within(column.member, cells), now_ns)
-                self._count(column, answers)
-                if answers.too_late:
-                    self._hindsight.look((topic, partition), column.index, answers.too_late, join)
-
-    def _cells(
-        self,
-        group: Sequence[tuple[int, PredictionFrame]],
-        now_ns: int,
-        sent_ms: Callable[[], Mapping[int, int]],
-    ) -> list[Cells]:
-        """One model's frames as one, or each with its times where these are kept."""
-        if not self._join_config.stamped:
-            return [merged(group)]
-        times = sent_ms()
-        return [
-            replace(
-                merged([(record, frame)]),
-                stamp=Stamp(
-                    now_ns, times.get(record, 0), frame.timing.queue_ms, frame.timing.model_ms
-                ),
-            )
-            for record, frame in group
-        ]
+        self._intake.add(partition, frames, now_ns, sent_ms)
 
     def skip_frames(self, partition: int, behind: int) -> None:
         """Records up to the offset `behind` were no frames at all."""
-        self._positions[partition] = max(behind, self._positions.get(partition, 0))
+        self._intake.skip(partition, behind)
 
-    @staticmethod
-    def _count(column: _Column, answers: Answers) -> None:
-        column.tally.filled += answers.filled
-        column.tally.late += answers.late
-        column.tally.latency_ns += answers.latency_ns
+    @property
+    def bad_frames(self) -> Counter[str]:
+        """Frames that were left out, by reason."""
+        return self._intake.bad_frames
 
     def ask(self, place: Place, offsets: NDArray[np.int64], now_ns: int) -> None:
         """The heavy models were asked about these events of a partition, whatever the rule says."""
@@ -313,7 +259,7 @@ class Combiner:
         lacking = ~used & ~not_awaited & ~self._reserves & rows.scoreable[:, None]
         if self._join_config.cascade is not None:
             lacking &= rows.states != NOT_ASKED
-        counts: NDArray[np.int64] = np.count_nonzero(lacking, axis=0)
+        counts: NDArray[np.int64] = lacking.sum(axis=0)
         return counts
 
     def input_positions(self) -> Mapping[Place, Position]:
@@ -329,7 +275,7 @@ class Combiner:
 
     def prediction_positions(self) -> Mapping[int, int]:
         """For each `predictions` partition, the lowest offset that is still needed."""
-        positions = dict(self._positions)
+        positions = dict(self._intake.positions)
         for (_, partition), window in self._windows.items():
             lowest = window.join.lowest_record()
             if lowest is not None:

@@ -108,8 +108,7 @@ class ScoreEncoder:
         """
         parts = [settled.states, used, settled.hurried[:, None]]
         cells = np.ascontiguousarray(np.concatenate(parts, axis=1))
-        keys = cells.view(np.dtype((np.void, cells.shape[1]))).ravel()
-        _, first, pattern = np.unique(keys, return_index=True, return_inverse=True)
+        first, pattern = _distinct(cells)
         names = [
             [model for model, yes in zip(self._names.models, used[row], strict=True) if yes]
             for row in first.tolist()
@@ -121,7 +120,7 @@ class ScoreEncoder:
             for row in first.tolist()
         ]
         unasked = [self._absences.not_asked(settled.states[row]) for row in first.tolist()]
-        places = pattern.ravel().tolist()
+        places = pattern.tolist()
         missing = [absent[place] for place in places]
         for row, why in enumerate(missing):
             if "refused" in why.values():
@@ -196,3 +195,12 @@ class ScoreEncoder:
             (sets[code], None, coverage) if yes else nothing
             for code, yes in zip(codes, known, strict=True)
         ]
+
+
+def _distinct(cells: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of uint8[N, C]: the places of the distinct rows, and int64[N], which of them each row is."""
+    if len(cells) and (cells == cells[0]).all():
+        return np.zeros(1, dtype=np.int64), np.zeros(len(cells), dtype=np.int64)
+    keys = cells.view(np.dtype((np.void, cells.shape[1]))).ravel()
+    _, first, pattern = np.unique(keys, return_index=True, return_inverse=True)
+    return first, pattern.ravel()

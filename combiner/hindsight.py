@@ -90,6 +90,8 @@ class Hindsight:
 
     def take(self, now_ms: WallMs) -> dict[Place, list[Record]]:
         """Key and value of the corrections since the last call, by partition."""
+        if not self._waiting:
+            return {}
         waiting, self._waiting = self._waiting, defaultdict(list)
         [time] = iso_from_wall_ms(np.array([now_ms]))
         return {

@@ -1,13 +1,19 @@
 """From the frames of a fetch to the cells of the join: which count, merged, and within range."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from combiner.answers import Cells
-from streams.columns import Columns
+from combiner.answers import Cells, Stamp
+from combiner.hindsight import Hindsight
+from combiner.limits import JoinConfig
+from combiner.tally import Column
+from combiner.window import PartitionWindow
+from streams.columns import Columns, Place
 from streams.frames import SHARES_TOLERANCE, FrameError, PredictionFrame, decode_frames
 
 
@@ -109,3 +115,152 @@ def _shares_within(member: Member, cells: Cells, wrong: NDArray[np.bool_]) -> Ce
         return cells
     kept = np.where(void[:, None], np.nan, scores)
     return replace(cells, scores=kept, reasons=reasons)
+
+
+# A frame, and the offset of the record that it came in.
+Numbered = tuple[int, PredictionFrame]
+
+
+class Intake:
+    """Takes records of `predictions` into the joins of their events.
+
+    Args:
+        members: the models, by name.
+        columns: where their answers go, by name.
+        windows: the partitions owned; they come and go.
+        config: that of the joins.
+        hindsight: told of answers that came too late.
+
+    Attributes:
+        bad_frames: frames that were left out, by reason.
+        positions: `predictions` partition → offset behind the last record taken in.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        columns: Mapping[str, Column],
+        windows: Mapping[Place, PartitionWindow],
+        config: JoinConfig,
+        hindsight: Hindsight,
+    ) -> None:
+        self.bad_frames: Counter[str] = Counter()
+        self.positions: dict[int, int] = {}
+        self._members = {member.name: member for member in members}
+        self._columns = columns
+        self._windows = windows
+        self._config = config
+        self._hindsight = hindsight
+        self._shareable = config.columns == 1 and not config.stamped and config.cascade is None
+
+    def add(
+        self,
+        partition: int,
+        frames: Sequence[Numbered],
+        now_ns: int,
+        sent_ms: Callable[[], Mapping[int, int]],
+    ) -> None:
+        """Take in records of one partition, see `Combiner.add_frames`."""
+        waiting: dict[tuple[str, str], list[Numbered]] = {}
+        for run in self._usable_runs(partition, frames):
+            if len(run) > 1 and self._shareable:
+                # In the order of the log: the first answer of a cell holds.
+                self._add_each(partition, waiting, now_ns, sent_ms)
+                waiting = {}
+                if self._add_together(partition, run, now_ns):
+                    continue
+            for numbered in run:
+                frame = numbered[1]
+                waiting.setdefault((frame.topic, frame.model), []).append(numbered)
+        self._add_each(partition, waiting, now_ns, sent_ms)
+
+    def skip(self, partition: int, behind: int) -> None:
+        """Records up to the offset `behind` were no frames at all."""
+        self.positions[partition] = max(behind, self.positions.get(partition, 0))
+
+    def _usable_runs(self, partition: int, frames: Sequence[Numbered]) -> Iterator[list[Numbered]]:
+        """The frames that count; those of one record that are about the same events together."""
+        for _, run in groupby(frames, key=lambda numbered: id(numbered[1].offsets)):
+            shared = list(run)
+            record, first = shared[0]
+            self.positions[partition] = record + 1
+            window = self._windows.get((first.topic, partition))
+            beyond = window is not None and int(first.offsets.max()) >= window.horizon
+            usable = []
+            for numbered in shared:
+                frame = numbered[1]
+                problem = problem_of(frame, partition, self._members.get(frame.model))
+                if not problem and beyond:
+                    problem = "no such event"
+                if problem:
+                    self.bad_frames[problem] += 1
+                elif window is not None:
+                    usable.append(numbered)
+            if usable:
+                yield usable
+
+    def _add_together(self, partition: int, run: Sequence[Numbered], now_ns: int) -> bool:
+        """Several models' answers to the same events at once; whether that was possible."""
+        record, first = run[0]
+        frames = [frame for _, frame in run]
+        scores = plain_scores(frames, [self._members[frame.model] for frame in frames])
+        if scores is None:
+            return False
+        columns = [self._columns[frame.model] for frame in frames]
+        members = np.array([column.index for column in columns])
+        join = self._windows[(first.topic, partition)].join
+        answers = join.add_together(members, first.offsets, scores, record, now_ns)
+        if answers is None:
+            return False
+        for column in columns:
+            column.tally.count(answers)
+        return True
+
+    def _add_each(
+        self,
+        partition: int,
+        groups: Mapping[tuple[str, str], Sequence[Numbered]],
+        now_ns: int,
+        sent_ms: Callable[[], Mapping[int, int]],
+    ) -> None:
+        for (topic, model), group in groups.items():
+            column, member = self._columns[model], self._members[model]
+            join = self._windows[(topic, partition)].join
+            for cells in self._cells(group, now_ns, sent_ms):
+                answers = join.add_answers(column.index, within(member, cells), now_ns)
+                column.tally.count(answers)
+                if answers.too_late:
+                    self._hindsight.look((topic, partition), column.index, answers.too_late, join)
+
+    def _cells(
+        self, group: Sequence[Numbered], now_ns: int, sent_ms: Callable[[], Mapping[int, int]]
+    ) -> list[Cells]:
+        """One model's frames as one, or each with its times where these are kept."""
+        if not self._config.stamped:
+            return [merged(group)]
+        times = sent_ms()
+        return [
+            replace(
+                merged([(record, frame)]),
+                stamp=Stamp(
+                    now_ns, times.get(record, 0), frame.timing.queue_ms, frame.timing.model_ms
+                ),
+            )
+            for record, frame in group
+        ]
+
+
+def plain_scores(
+    frames: Sequence[PredictionFrame], members: Sequence[Member]
+) -> NDArray[np.float64] | None:
+    """float64[L, N]: L models' answers to the same events, if every one counts as it is."""
+    names = {frame.model for frame in frames}
+    if len(names) < len(frames) or any(frame.refusals for frame in frames):
+        return None
+    least, greatest = np.finfo(np.float64).min, np.finfo(np.float64).max
+    low = [least if member.minimum is None else member.minimum for member in members]
+    high = [greatest if member.maximum is None else member.maximum for member in members]
+    scores = np.stack([frame.scores for frame in frames])
+    # NaN is neither.
+    plain = (scores >= np.array(low)[:, None]) & (scores <= np.array(high)[:, None])
+    return scores if plain.all() else None

@@ -41,7 +41,7 @@ from combiner.limits import JoinConfig as JoinConfig  # noqa: PLC0414 -- also fo
 from combiner.overtaking import Overtaking
 from combiner.rows import Bools, Floats, Ints, Rows, indices
 from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
-from combiner.waiting import begin_to_wait
+from combiner.waiting import begin_to_wait, done, wakes_ns
 
 _FOREVER = np.iinfo(np.int64).max
 # Rows looked at per step when settling: small enough to stay in the processor's cache.
@@ -191,6 +191,32 @@ class DeadlineJoin:
         self._fill(member, rows, cells, now_ns, answers)
         return answers
 
+    def add_together(
+        self, members: Ints, offsets: Ints, scores: Floats, record: int, now_ns: int
+    ) -> Answers | None:
+        """As `add_answers` for several models, none of which refuses; says what became of each.
+
+        None, and nothing is done, unless the events follow each other, have come, have not left,
+        and wait for each of these models. `members` are int64[L], each once; `scores` are
+        float64[L, N] for int64[N] events.
+        """
+        rows = self._rows
+        which = rows.run_of(offsets)
+        if which is None or which.start < rows.head or self._overtaking.count:
+            return None
+        if rows.states[members, which].any():
+            return None
+        np.minimum(self._progress_ns, now_ns, out=self._progress_ns)
+        self._progress_ns[members] = now_ns
+        rows.states[members, which] = ANSWERED
+        rows.scores[members, 0, which] = scores
+        rows.remaining[which] -= np.count_nonzero(self._expected[members])
+        rows.record[which] = np.minimum(rows.record[which], record)
+        rows.changed[which] = self._changed = True
+        count = len(offsets)
+        waited_ns = count * now_ns - int(np.add.reduce(rows.seen_ns[which]))
+        return Answers(filled=count, latency_ns=waited_ns)
+
     def _fill(
         self, member: int, which: slice | Ints, cells: Cells, now_ns: int, answers: Answers
     ) -> None:
@@ -327,14 +353,7 @@ class DeadlineJoin:
 
     def _done(self, which: slice | Ints, now_ns: int) -> Bools:
         """bool[N]: rule 2 without the quorum."""
-        rows, stall_ns = self._rows, self.config.stall_ns
-        done: Bools = (rows.remaining[which] <= 0) | (rows.due_ns[which] <= now_ns)
-        backlog = rows.backlog[which]
-        if backlog.any() and not done.all():
-            moving = self._expected & (self._progress_ns + stall_ns > now_ns)
-            waits = (rows.states[:, which][moving] == WAITING).any(axis=0)
-            done |= backlog & ~waits & (rows.patient_ns[which] <= now_ns)
-        return done
+        return done(self._rows, which, self._expected, self._progress_ns, self.config, now_ns)
 
     def _look_at_quorum(self) -> None:
         """Find out which rows have a quorum, of those that changed."""
@@ -353,30 +372,18 @@ class DeadlineJoin:
         if not self.pending:
             return None
         self._look_at_quorum()
-        if self.config.in_order:
-            return int(self._wakes_ns(np.array([self._rows.head]))[0])
-        return int(self._wakes_ns(self._overtaking.waiting()).min())
-
-    def _wakes_ns(self, which: Ints) -> Ints:
-        """int64[N]: when each row leaves if nothing comes in; 0 is at once."""
-        rows, stall_ns = self._rows, self.config.stall_ns
-        wakes: Ints = rows.due_ns[which]
-        backlog = rows.backlog[which]
-        if backlog.any():
-            waited = self._expected[:, None] & (rows.states[:, which] == WAITING)
-            stood_ns = np.where(waited, self._progress_ns[:, None], 0).max(axis=0)
-            still_ns = np.maximum(stood_ns + stall_ns, rows.patient_ns[which])
-            wakes = np.where(backlog, np.minimum(wakes, still_ns), wakes)
-        wakes[(rows.remaining[which] <= 0) | rows.met[which]] = 0
-        return wakes
+        first = np.array([self._rows.head])
+        which = first if self.config.in_order else self._overtaking.waiting()
+        wakes = wakes_ns(self._rows, which, self._expected, self._progress_ns, self.config)
+        return int(wakes.min())
 
     def judge(self, now_ns: int) -> Judgement | None:
         """How the models did on the rows whose deadline passed since the last call."""
         rows = self._rows
+        if rows.judged == rows.head or rows.due_ns[rows.judged] > now_ns:
+            return None
         passed = rows.due_ns[rows.judged : rows.head] <= now_ns
         count = len(passed) if passed.all() else int(np.argmin(passed))
-        if not count:
-            return None
         which = slice(rows.judged, rows.judged + count)
         rows.judged += count
         scoreable = rows.scoreable[which]
@@ -384,7 +391,7 @@ class DeadlineJoin:
         # Backlog that left for its quorum gave the others no time to be measured by.
         timed = ~(rows.hurried[which] & rows.backlog[which])[scoreable]
         return Judgement(
-            np.count_nonzero(states == ANSWERED, axis=1),
-            np.count_nonzero(states == REFUSED, axis=1),
-            np.count_nonzero((states == WAITING) & timed, axis=1),
+            (states == ANSWERED).sum(axis=1),
+            (states == REFUSED).sum(axis=1),
+            ((states == WAITING) & timed).sum(axis=1),
         )

@@ -2,21 +2,30 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from combiner.fallback import RUNGS
 from combiner.output import Output
 from streams import signals
 from streams.metrics import Metrics
 
 
-def observe(output: Output, models: Sequence[str], metrics: Metrics) -> None:
+def observe(outputs: Sequence[Output], models: Sequence[str], metrics: Metrics) -> None:
     """Count what left; `models` are the names of the columns."""
-    for rung, count in zip(RUNGS, output.fallbacks.tolist(), strict=True):
+    if not outputs:
+        return
+    fallbacks = np.sum([output.fallbacks for output in outputs], axis=0)
+    for rung, count in zip(RUNGS, fallbacks.tolist(), strict=True):
         if count:
             metrics.counter(signals.SCORED, rung).inc(count)
-    for _, bad in output.dead:
-        metrics.counter(signals.DEAD_LETTERS, bad.why.error).inc()
-    for model, count in zip(models, output.missed.tolist(), strict=True):
+    for output in outputs:
+        for _, bad in output.dead:
+            metrics.counter(signals.DEAD_LETTERS, bad.why.error).inc()
+    missed = np.sum([output.missed for output in outputs], axis=0)
+    for model, count in zip(models, missed.tolist(), strict=True):
         if count:
             metrics.counter(signals.MISSED, model).inc(count)
-    metrics.observe_many(signals.LATENCY_SECONDS, output.latency_ms / 1000)
-    metrics.observe_many(signals.JOIN_SECONDS, output.waited_ms / 1000)
+    latency_ms = np.concatenate([output.latency_ms for output in outputs])
+    waited_ms = np.concatenate([output.waited_ms for output in outputs])
+    metrics.observe_many(signals.LATENCY_SECONDS, latency_ms / 1000)
+    metrics.observe_many(signals.JOIN_SECONDS, waited_ms / 1000)

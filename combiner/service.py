@@ -294,8 +294,7 @@ class CombinerService:
         self._rewinds = 0
         self._metrics.histogram(signals.COMMIT_SECONDS).observe(took_s)
         self._latest.remember(outputs)
-        for output in outputs:
-            observe(output, self._models, self._metrics)
+        observe(outputs, self._models, self._metrics)
 
     # -- pace --------------------------------------------------------------------------------
 

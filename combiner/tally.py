@@ -1,8 +1,9 @@
-"""How each model did since it was last asked."""
+"""How each model is doing, and did since it was last asked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from combiner.health import State
+from combiner.answers import Answers
+from combiner.health import ModelHealth, State
 
 
 @dataclass(slots=True)
@@ -15,6 +16,21 @@ class Tally:
     filled: int = 0
     late: int = 0
     latency_ns: int = 0
+
+    def count(self, answers: Answers) -> None:
+        """What became of some answers."""
+        self.filled += answers.filled
+        self.late += answers.late
+        self.latency_ns += answers.latency_ns
+
+
+@dataclass(slots=True)
+class Column:
+    """Where a model's answers go in the joins, and how it is doing."""
+
+    index: int
+    health: ModelHealth
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True)

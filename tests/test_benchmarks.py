@@ -57,6 +57,12 @@ def test_a_benchmark_runs_at_toy_size(name: str) -> None:
     assert printed(f"benchmarks/{name}").strip()
 
 
+def test_the_stages_of_an_event_are_told_apart() -> None:
+    said = printed("-m", "benchmarks.stages")
+    for stage in ("worker: models", "combiner: join, answers", "all"):
+        assert re.search(rf"^{stage} +\d+\.\d\d +\d+\.\d\d$", said, re.MULTILINE), said
+
+
 @pytest.mark.parametrize("name", WITH_BROKER)
 def test_a_benchmark_with_a_broker_runs_at_toy_size(name: str, kafka: EmbeddedKafka) -> None:
     told = printed("-m", f"benchmarks.{name}", "--broker", kafka.bootstrap_servers)

@@ -154,12 +154,16 @@ def rig(
             servers = stack.enter_context(kafka).bootstrap_servers
         matrix, labels = labelled(training_rows)
         if bundle is None:
-            bundle = _train(matrix, labels, directory)
-        events = [
-            json.dumps({f"f{i}": value for i, value in enumerate(row)})[:-1].encode()
-            for row in matrix[:DISTINCT_EVENTS].tolist()
-        ]
-        yield Rig(directory, servers, bundle, events)
+            bundle = train(matrix, labels, directory)
+        yield Rig(directory, servers, bundle, events_of(matrix[:DISTINCT_EVENTS]))
+
+
+def events_of(matrix: NDArray[np.float64]) -> list[bytes]:
+    """Rows as JSON objects without their last brace and without an id, see `event_of`."""
+    return [
+        json.dumps({f"f{i}": value for i, value in enumerate(row)})[:-1].encode()
+        for row in matrix.tolist()
+    ]
 
 
 def labelled(rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -170,7 +174,8 @@ def labelled(rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return matrix, (margin + chance.logistic(size=rows) > 0).astype(np.int64)
 
 
-def _train(matrix: NDArray[np.float64], labels: NDArray[np.int64], directory: Path) -> Path:
+def train(matrix: NDArray[np.float64], labels: NDArray[np.int64], directory: Path) -> Path:
+    """A bundle of five models."""
     # The processes that read and send import this module too, and train nothing.
     from lab.train import train_bundle
 
