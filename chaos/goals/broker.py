@@ -170,7 +170,10 @@ def unreachable(count: int) -> Result:
     """The proxy refuses and cuts: longer than any session and any transaction."""
     rate_per_s = RATE_PER_S
     away, catching_up, drained = [], [], []
-    with Stage(Plan(kafka_proxy=True)) as stage:
+    # The latest scores of 100,000 entities would go on filling their place with every event that
+    # is scored, whoever was away: here it is full before.
+    plan = Plan(kafka_proxy=True, tables={"cache": {"max_entries": 10_000}})
+    with Stage(plan) as stage:
         stage.await_ready()
         names = stage.names("worker") + stage.names("combiner")
         with stage.load(rate_per_s):
