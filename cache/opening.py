@@ -5,7 +5,7 @@ from cache.guarded import GuardedCache
 from cache.memory import MemoryStore
 from cache.protocol import SILENT, CacheObserver, ScoreCache
 from cache.redis_store import RedisStore
-from cache.write_behind import WriteBehind
+from cache.write_behind import MAX_PENDING, WriteBehind
 from streams.breaker import BreakerConfig
 from streams.errors import ConfigurationError
 from streams.instants import Clock
@@ -63,7 +63,8 @@ def open_cache(
         front=MemoryStore(max_entries=max_entries, clock=clock),
         observer=observer,
     )
-    return WriteBehind(guarded, observer=observer)
+    # What is on its way takes no more memory than what is kept.
+    return WriteBehind(guarded, max_pending=min(MAX_PENDING, max_entries), observer=observer)
 
 
 def open_configured(

@@ -11,6 +11,7 @@ from chaos.reader import Background, wait_for
 from chaos.stage import Report, Stage
 
 RATE_PER_S = 2000
+MIB = 1 << 20
 SETTLED_MS = 200
 # After a restart everything that piled up comes first.
 PATIENCE_S = 120.0
@@ -169,7 +170,7 @@ UNREACHABLE_S = 120.0
 def unreachable(count: int) -> Result:
     """The proxy refuses and cuts: longer than any session and any transaction."""
     rate_per_s = RATE_PER_S
-    away, catching_up, drained = [], [], []
+    away, catching_up, drained, sizes = [], [], [], []
     # The latest scores of 100,000 entities would go on filling their place with every event that
     # is scored, whoever was away: here it is full before.
     plan = Plan(kafka_proxy=True, tables={"cache": {"max_entries": 10_000}})
@@ -203,12 +204,16 @@ def unreachable(count: int) -> Result:
                 after.close()
                 away += [during.most_bytes[n] / before.most_bytes[n] for n in names]
                 catching_up += [after.most_bytes[n] / before.most_bytes[n] for n in names]
+                sizes += [
+                    f"{n} {before.most_bytes[n] // MIB}, {after.most_bytes[n] // MIB} MiB"
+                    for n in names
+                ]
         report = stage.report()
         ended = [f"{name} {code}" for name, code in stage.ended]
     return Result.of(
         report,
         max(away + catching_up) <= 1.2 and min(drained) >= 3,
-        f"ends: {', '.join(ended)}" if ended else "",
+        "; ".join([*sizes, *([f"ends: {', '.join(ended)}"] if ended else [])]),
         memory_times_away=max(away),
         memory_times_catching_up=max(catching_up),
         drained_times_input=min(drained),
