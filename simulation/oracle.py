@@ -4,6 +4,7 @@ Shares no code with the join. The answer of a model to an event is the first one
 counts from the moment its record was read. So an answer that is lost over a restart shows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 MEMBERS = 3
@@ -123,10 +124,11 @@ class Oracle:
         late = oldest.seen_ns + DEADLINE_NS <= self.now_ns
         return oldest if oldest.backlog and late else None
 
-    def heard(self, member: int) -> None:
-        """The next record was read, and was this member's."""
+    def heard(self, members: Sequence[int]) -> None:
+        """The next record was read, and was of these members."""
         self.read += 1
-        self.progress_ns[member] = self.now_ns
+        for member in members:
+            self.progress_ns[member] = self.now_ns
 
     # -- what goes out -----------------------------------------------------------------------
 

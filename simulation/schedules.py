@@ -109,7 +109,7 @@ class Schedule:
             share=share,
             heavy=heavy,
         )
-        self._records: list[tuple[int, Cells]] = []
+        self._records: list[dict[int, Cells]] = []  # by member
         self._position, self._needed = (0, ""), 0
         self.counts: Counter[str] = Counter()
         self._begin()
@@ -209,7 +209,7 @@ class Schedule:
         return True
 
     def _answer(self) -> bool:
-        """A model writes; mostly it is read at once."""
+        """A model writes, or all do in one record; mostly it is read at once."""
         member = self._below(MEMBERS)
         start = self._below(len(self._events))
         chosen = self._events[start : start + 1 + self._below(4)]
@@ -221,22 +221,43 @@ class Schedule:
         if not self._below(6):
             offsets.append(self._end + 5)  # of an event that may never come
         first = self._below(4)
-        scores = [_SCORES[(first + place) % 4] for place in range(len(offsets))]
-        self._oracle.written(len(self._records), member, offsets, scores)
-        cells = Cells(np.array(offsets), np.array(scores), len(self._records))
-        self._records.append((member, cells))
+        record: dict[int, Cells] = {}
+        writers = range(MEMBERS) if (start + first) % 3 == 0 else (member,)
+        # Who refuses has a record of its own.
+        kinds = len(_SCORES) - (len(writers) > 1)
+        for who in writers:
+            scores = [_SCORES[(first + who + place) % kinds] for place in range(len(offsets))]
+            self._oracle.written(len(self._records), who, offsets, scores)
+            record[who] = Cells(np.array(offsets), np.array(scores), len(self._records))
+        self._records.append(record)
         return self._below(3) > 0 and self._read_answers(len(self._records))
 
     def _read_answers(self, count: int) -> bool:
         before = self._read
-        for member, cells in self._records[self._read : self._read + count]:
-            answers = self._window.join.add_answers(member, cells, self._oracle.now_ns)
+        for record in self._records[self._read : self._read + count]:
+            if not self._add_together(record):
+                self._add_each(record)
             self._read += 1
-            self._oracle.heard(member)
+            self._oracle.heard(list(record))
+        return self._read > before
+
+    def _add_together(self, record: dict[int, Cells]) -> bool:
+        """As a combiner does it where all answers of a record count as they are."""
+        join, (first, *_) = self._window.join, record.values()
+        scores = np.array([cells.scores for cells in record.values()])
+        if len(record) == 1 or self._config.cascade is not None or np.isnan(scores).any():
+            return False
+        now_ns, members = self._oracle.now_ns, np.array(list(record))
+        answers = join.add_together(members, first.offsets, scores, first.record, now_ns)
+        self.counts["answers together"] += answers is not None
+        return answers is not None
+
+    def _add_each(self, record: dict[int, Cells]) -> None:
+        for member, cells in record.items():
+            answers = self._window.join.add_answers(member, cells, self._oracle.now_ns)
             self.counts["late answers"] += answers.late
             self.counts["early answers"] += answers.early
             self.counts["repeated answers"] += answers.duplicate
-        return self._read > before
 
     def _settle(self) -> None:
         """Let go what goes, and have it judged."""

@@ -13,8 +13,8 @@ from combiner import window
 from combiner.ahead import MOST_BYTES, NONE, Runs
 from combiner.answers import Answers, Cells, EarlyAnswers
 from combiner.escalating import EscalatingJoin
-from combiner.join import DeadlineJoin, Ints, JoinConfig
-from combiner.settled import ANSWERED, NOT_ASKED
+from combiner.join import DeadlineJoin, Floats, Ints, JoinConfig
+from combiner.settled import ANSWERED, NOT_ASKED, WAITING
 from simulation import schedules
 from simulation.schedules import Schedule, explore, run_schedule
 
@@ -41,7 +41,7 @@ def test_everything_is_exercised() -> None:
     counts, _ = explored()
     wanted = {
         "crashes", "crashes with offsets ahead", "commits", "events left", "late answers",
-        "early answers", "repeated answers", "events escalated",
+        "answers together", "early answers", "repeated answers", "events escalated",
     }  # fmt: skip
     assert all(counts.get(name, 0) > 50 for name in wanted), counts
 
@@ -149,6 +149,18 @@ class AnyAnswerIsAQuorum(DeadlineJoin):
             self._rows.met[:] |= (self._rows.states == ANSWERED).any(axis=0)
 
 
+class TogetherOverWhatIsThere(DeadlineJoin):
+    """Answers that come together fill cells that are filled, too."""
+
+    def add_together(
+        self, members: Ints, offsets: Ints, scores: Floats, record: int, now_ns: int
+    ) -> Answers | None:
+        which = self._rows.run_of(offsets)
+        if which is not None and which.start >= self._rows.head:
+            self._rows.states[members, which] = WAITING
+        return super().add_together(members, offsets, scores, record, now_ns)
+
+
 class StillWaitsForTheFailed(DeadlineJoin):
     def set_expected(self, expected: Bools) -> None:
         self._expected = expected.copy()
@@ -170,6 +182,7 @@ class StillWaitsForTheFailed(DeadlineJoin):
         PositionTooHigh,
         AnyAnswerIsAQuorum,
         StillWaitsForTheFailed,
+        TogetherOverWhatIsThere,
     ],
 )
 def test_a_broken_join_is_found(
