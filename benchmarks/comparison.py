@@ -1,8 +1,10 @@
 """This product beside what else one would pick, in one call: same events, models and broker.
 
     python -m benchmarks.comparison [--peers faust_event,faust_take,...] [--environments DIR]
+        [--rounds 2] [--plain]
 
-Peers have environments of their own, made where they are missing; Ray's takes 500 MB.
+Peers call the models through this project's adapters, in the fastest way that is known; with
+`--plain` as the manuals of the libraries show it. Peers have environments of their own, made where they are missing; Ray's takes 500 MB.
 Each contestant finds the same backlog, alone on the machine but for the broker and the reader;
 throughput is between the first tenth and the last score that was read. Slow ones get a shorter
 backlog. `models alone` is the limit: the same models offline, batches of 2,000, one core.
@@ -32,7 +34,7 @@ EVENTS = {
 PEERS = Path(__file__).parent / "pipelines" / "peers"
 
 
-def measure_peer(environment: Rig, peer: str, python: Path, attempt: int) -> float:
+def measure_peer(environment: Rig, peer: str, python: Path, attempt: int, *, plain: bool) -> float:
     """Events a second."""
     events, scored = f"{peer}-{attempt}-events", f"{peer}-{attempt}-scored"
     topics = (events, scored, f"{scored}-predictions")
@@ -40,7 +42,7 @@ def measure_peer(environment: Rig, peer: str, python: Path, attempt: int) -> flo
     environment.fill(events, PARTITIONS, EVENTS[peer])
     out = environment.directory / f"{peer}-{attempt}.npz"
     command = [str(python), str(PEERS / f"{peer}.py"), environment.servers, events, scored]
-    command.append(str(environment.bundle))
+    command += [str(environment.bundle), *(["plain"] if plain else [])]
     with processes() as running:
         running.start(peer, command, environment.directory / f"{peer}.log")
         environment.reader(scored, EVENTS[peer], out).wait()
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(REQUIREMENTS))
     parser.add_argument("--environments", type=Path, help="where peers' environments are kept")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--plain", action="store_true", help="peers call the libraries plainly")
     options = parser.parse_args()
     peers = [peer for peer in options.peers.split(",") if peer]
     rates: dict[str, list[float]] = {}
@@ -80,7 +83,7 @@ def main() -> None:
                 rates.setdefault(delivery, []).append(rate)
                 print(f"{delivery:16s} {rate:10,.0f} events/s", flush=True)
             for peer, python in pythons.items():
-                rate = measure_peer(environment, peer, python, attempt)
+                rate = measure_peer(environment, peer, python, attempt, plain=options.plain)
                 rates.setdefault(peer, []).append(rate)
                 print(f"{peer:16s} {rate:10,.0f} events/s", flush=True)
     print("\nexactly_once over each, lowest and highest of the rounds")

@@ -54,9 +54,10 @@ _LEAST_WAIT_S = 0.001
 _HEALTH_EVERY_NS = 1_000_000_000
 # At-least-once: what a crash may repeat, against a request to the broker each time.
 _COMMIT_EVERY_NS = 100_000_000
-# Of a partition: answers held for events that were not read yet cost 16 bytes each, and after an
-# outage models are ahead of the reader. So many cover some minutes at a thousand cells a second.
-_EARLY_CELLS = 250_000
+# Of a partition: answers held for events that were not read yet, 16 bytes each. Behind an outage a
+# quick model may be far ahead of a slow one, whose answers stand behind its own in the same
+# partition: to pause at less would hold back the very answers that events wait for.
+_EARLY_CELLS = 4_000_000
 _DRAIN_S = 5.0
 _SECONDS_PER_NS = 1e-9
 

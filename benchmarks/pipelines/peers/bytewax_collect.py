@@ -9,7 +9,7 @@ from bytewax.testing import cluster_main
 from members import Ensemble, arguments, decode, encode
 
 given = arguments()
-ensemble = Ensemble(given.bundle)
+ensemble = Ensemble(given)
 
 
 def score(keyed):

@@ -4,7 +4,7 @@ import faust
 from members import Ensemble, arguments, decode, encode
 
 given = arguments()
-ensemble = Ensemble(given.bundle)
+ensemble = Ensemble(given)
 app = faust.App("faust-event", broker=f"kafka://{given.servers}", store="memory://",
                 topic_partitions=4, web_enabled=False,
                 consumer_auto_offset_reset="earliest")  # fmt: skip

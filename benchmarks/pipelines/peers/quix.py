@@ -4,7 +4,7 @@ from members import Ensemble, arguments
 from quixstreams import Application
 
 given = arguments()
-ensemble = Ensemble(given.bundle)
+ensemble = Ensemble(given)
 
 
 def score(row):

@@ -22,8 +22,8 @@ SMALL = {"ray_actor_options": {"num_cpus": 0.01}, "max_ongoing_requests": 2000}
 class Member:
     """One model, in batches of what comes within 10 ms."""
 
-    def __init__(self, bundle, place):
-        self.model = Ensemble(bundle).models[place]
+    def __init__(self, given, place):
+        self.model = Ensemble(given).models[place]
 
     @serve.batch(max_batch_size=500, batch_wait_timeout_s=0.01)
     async def __call__(self, rows):
@@ -52,14 +52,14 @@ async def one_by_one(mean, matrix):
 async def run(member, ask, at_once):
     """From events to scores: `ask` has the application score a matrix of `at_once` events."""
     given = arguments()
-    ensemble = Ensemble(given.bundle)
+    ensemble = Ensemble(given)
     ray.init(
         include_dashboard=False, log_to_driver=False, _temp_dir=str(given.bundle.parent / "ray")
     )
     # Nobody asks over HTTP.
     serve.start(http_options={"location": "NoServer"})
     members = [
-        member.options(name=model.name).bind(given.bundle, place)
+        member.options(name=model.name).bind(given, place)
         for place, model in enumerate(ensemble.models)
     ]
     mean = serve.run(Mean.bind(*members))

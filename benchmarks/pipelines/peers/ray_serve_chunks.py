@@ -14,8 +14,8 @@ CHUNK = 500
 class Member:
     """One model; requests that wait are one batch."""
 
-    def __init__(self, bundle, place):
-        self.model = Ensemble(bundle).models[place]
+    def __init__(self, given, place):
+        self.model = Ensemble(given).models[place]
 
     @serve.batch(max_batch_size=4, batch_wait_timeout_s=0)
     async def __call__(self, matrices):
