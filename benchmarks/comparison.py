@@ -5,9 +5,10 @@
 
 Peers call the models through this project's adapters, in the fastest way that is known; with
 `--plain` as the manuals of the libraries show it. They have environments of their own, made where
-they are missing; Ray's takes 500 MB. Each contestant finds the same backlog, alone on the machine but for the broker and the reader;
-throughput is between the first tenth and the last score that was read. Slow ones get a shorter
-backlog. `models alone` is the limit: the same models offline, batches of 2,000, one core.
+they are missing; Ray's takes 500 MB. Each contestant finds the same backlog, alone on the machine
+but for the broker and the reader; throughput is between the first tenth and the last score that was
+read. Slow ones get a shorter backlog. `models alone` is the limit: the same models offline, batches
+of 2,000, one core.
 """
 
 import argparse
