@@ -6,6 +6,7 @@ from workers.quickness import (
     LONG_CALL_NS,
     LONGEST_PROOF,
     SMALL_ROWS,
+    TYPICAL_CALL_NS,
     Quickness,
 )
 
@@ -43,6 +44,19 @@ def test_the_proof_is_of_calls_in_a_row():
     model.observe(10, LONG_CALL_NS + 1)
     model.observe(10, QUICK_NS)
     assert not model.shown
+
+
+def test_who_waits_for_a_network_is_not_quick():
+    model = Quickness()
+    for _ in range(100):
+        model.observe(10, 2 * TYPICAL_CALL_NS)
+    assert not model.shown
+    for _ in range(100):
+        model.observe(10, QUICK_NS)
+    assert model.shown
+    # One call that takes its time is no habit.
+    model.observe(10, LONG_CALL_NS)
+    assert model.shown
 
 
 def test_a_large_batch_may_take_its_time():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from chaos.reader import wait_for
-from streams.clock import SystemClock
 from streams.frames import PredictionFrame, decode_frames
+from streams.instants import MonotonicNs, WallMs
 from streams.metrics import Metrics
 from workers.batching import RecordBatch
 from workers.lane import Lane
@@ -75,6 +75,23 @@ class FakeSink:
         return found
 
 
+class Hands:
+    """A clock that moves a microsecond when it is looked at, and as far as it is turned."""
+
+    def __init__(self) -> None:
+        self._now_ns = 0
+
+    def turn(self, ns: int) -> None:
+        self._now_ns += ns
+
+    def monotonic_ns(self) -> MonotonicNs:
+        self._now_ns += 1000
+        return MonotonicNs(self._now_ns)
+
+    def wall_ms(self) -> WallMs:
+        return WallMs(0)
+
+
 class Stage:
     """Lanes with their threads, and rounds with theirs."""
 
@@ -83,6 +100,7 @@ class Stage:
         metrics, witness = Metrics(), Witness(None, dict.fromkeys([m.name for m in models], ""))
         publisher = Publisher("p", self.sink, self.acknowledged.extend, metrics)  # type: ignore[arg-type]
         alone = threading.Lock()
+        self.clock = Hands()
         self.lanes = [
             Lane(
                 model,  # type: ignore[arg-type]
@@ -92,7 +110,7 @@ class Stage:
                 witness.pasts[model.name],
                 alone,
                 metrics,
-                SystemClock(),
+                self.clock,
             )
             for model in models
         ]
@@ -106,7 +124,7 @@ class Stage:
         self.next_offset += rows
         matrix = offsets[:, None].astype(np.float64)
         return [
-            RecordBatch("e", p, offsets, matrix + p / 10, SystemClock().monotonic_ns(), p)
+            RecordBatch("e", p, offsets, matrix + p / 10, self.clock.monotonic_ns(), p)
             for p in range(partitions)
         ]
 
@@ -216,7 +234,7 @@ def test_nobody_waits_for_one_that_takes_its_time(stage, models):
     models[1].calling.clear()
     assert stage.hand_over(stage.batches(1)) == {"a", "b", "c"}
     assert models[1].calling.wait(TIMEOUT_S)
-    wait_for(lambda: stage.lanes[1].busy_ns() > LONG_CALL_NS, lambda: "b is not busy")
+    stage.clock.turn(LONG_CALL_NS)
     # What comes now is not for the thread that is held up.
     assert stage.hand_over(stage.batches(1)) == set()
 
@@ -242,7 +260,7 @@ def test_rounds_that_wait_behind_a_long_call_are_taken_back(stage, models):
     stage.hand_over(stage.batches(1))
     assert models[0].calling.wait(TIMEOUT_S)
     assert stage.hand_over(stage.batches(1)) == {"a", "b", "c"}  # nobody knows yet
-    wait_for(lambda: stage.lanes[0].busy_ns() > LONG_CALL_NS, lambda: "a is not busy")
+    stage.clock.turn(LONG_CALL_NS)
     stage.rounds.watch()
     wait_for(
         lambda: not (stage.lanes[1].backlog_rows or stage.lanes[2].backlog_rows),
