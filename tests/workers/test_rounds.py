@@ -16,6 +16,7 @@ from workers.marks import Witness
 from workers.publishing import Publisher
 from workers.quickness import FIRST_PROOF, LONG_CALL_NS, SMALL_ROWS
 from workers.rounds import Rounds
+from workers.suspicion import Past, Span
 
 TIMEOUT_S = 30.0
 
@@ -209,6 +210,10 @@ def test_a_paused_or_suspected_model_is_left_out(stage):
     stage.prove()
     stage.lanes[0].paused = True
     assert stage.hand_over(stage.batches(1)) == {"b", "c"}
+    stage.settle()
+    stage.lanes[0].paused = False
+    stage.lanes[1].past = Past("", suspects=(Span("e", 0, 10**6, 10**6),))
+    assert stage.hand_over(stage.batches(1)) == {"a", "c"}
     stage.settle()
 
 
