@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,10 +180,10 @@ class Intake:
         self.positions[partition] = max(behind, self.positions.get(partition, 0))
 
     def _usable_runs(self, partition: int, frames: Sequence[Numbered]) -> Iterator[list[Numbered]]:
-        """The frames that count; those of one record that are about the same events together."""
-        for _, run in groupby(frames, key=lambda numbered: id(numbered[1].offsets)):
+        """The frames that count, those of one record together: they are about the same events."""
+        for record, run in groupby(frames, key=itemgetter(0)):
             shared = list(run)
-            record, first = shared[0]
+            first = shared[0][1]
             self.positions[partition] = record + 1
             window = self._windows.get((first.topic, partition))
             beyond = window is not None and int(first.offsets.max()) >= window.horizon

@@ -367,10 +367,10 @@ class Outbox:
             # producer whose transaction took too long. And while a transaction is under way it
             # lets a predecessor that wakes up ask for a newer epoch, whatever its own is, which
             # fences the successor in the middle of its work.
+            reason = str(problem)
             if self._took_s() > self._transaction_timeout_s:
                 reason = f"a transaction lasted longer than {self._transaction_timeout_s:g} s"
-                return RewindError(reason, doubtful=True)
-            return RewindError(str(problem), doubtful=True)
+            return RewindError(reason, doubtful=True)
         if not self._config.transactional_id:
             return RewindError(str(problem)) if self.too_large else problem
         slept = self._took_s() > self._transaction_timeout_s + 1.0

@@ -61,17 +61,16 @@ class Rounds:
         quick = [lane for lane in lanes if lane.may_share(rows)]
         if len(quick) < _FEWEST:
             return frozenset()
-        mailbox = Mailbox()
-        for batch in batches:
-            mailbox.put(batch)
-        round_ = _Round(batches, mailbox.take(rows), deque(quick))
         with self._lock:
             if self._rows + rows > SMALL_ROWS or self._is_held_up():
                 return frozenset()
             self._rows += rows
+        mailbox = Mailbox()
+        for batch in batches:
+            mailbox.put(batch)
         for lane in quick:
             lane.enter(rows)
-        self._inbox.put(round_)
+        self._inbox.put(_Round(batches, mailbox.take(rows), deque(quick)))
         return frozenset(quick)
 
     def watch(self) -> None:
