@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from confluent_kafka import TopicPartition
 
 from cache.protocol import ScoreCache
+from combiner.arrivals import Arrivals
 from combiner.assembly import block_maker, combiner_of
+from combiner.back_pressure import BackPressure
 from combiner.core import Combiner
 from combiner.escalations import Escalations
 from combiner.health_report import HealthReporter
 from combiner.identity import Identity
-from combiner.intake import frames_of
 from combiner.memory import LatestScores
 from combiner.observing import observe
 from combiner.outbox import SMALL_RECORD_BYTES, Outbox
@@ -26,10 +27,9 @@ from combiner.published import Published
 from combiner.refining import knowledge_of
 from combiner.rewinding import RewindError, rewind_wait_s
 from combiner.shipment import Shipment
-from combiner.throttle import Throttle
 from registry.bundle import LoadedBundle
 from streams import signals
-from streams.columns import Columns, Position, columns_of
+from streams.columns import Position, columns_of
 from streams.errors import BrokerError
 from streams.instants import Clock, MonotonicNs, WallMs
 from streams.metrics import Metrics
@@ -54,10 +54,6 @@ _LEAST_WAIT_S = 0.001
 _HEALTH_EVERY_NS = 1_000_000_000
 # At-least-once: what a crash may repeat, against a request to the broker each time.
 _COMMIT_EVERY_NS = 100_000_000
-# Of a partition: answers held for events that were not read yet, 16 bytes each. Behind an outage a
-# quick model may be far ahead of a slow one, whose answers stand behind its own in the same
-# partition: to pause at less would hold back the very answers that events wait for.
-_EARLY_CELLS = 4_000_000
 _DRAIN_S = 5.0
 _SECONDS_PER_NS = 1e-9
 
@@ -93,12 +89,8 @@ class CombinerService:
         self._clock = clock
         self._identity = Identity(settings.ensemble.name, slot)
         self._ensemble = f"{settings.ensemble.name}@{bundle.version}"
-        self._block_of = block_maker(settings, bundle.manifest)
         self._models = [model.name for model in settings.models]
         self._core = self._new_core()
-        self._waiting = Throttle(settings.combiner.max_pending)
-        self._early = Throttle(_EARLY_CELLS)
-        self._new: set[Place] = set()  # inputs of which no record has come
         self._dead_letter_bytes: int | None = None
         self._group_metadata: object = None
         self._is_away = False  # no broker answers
@@ -125,11 +117,18 @@ class CombinerService:
         on = settings.cascade.on
         self._escalations = Escalations(settings, metrics, clock) if on else None
         self._outbox = self._new_outbox()
-        self._published = Published(
+        predictions, block_of = settings.topics.predictions, block_maker(settings, bundle.manifest)
+        published = Published(
             settings,
             self._identity.group,
-            self._block_of,
+            block_of,
             metrics.counter(signals.SKIPPED_EVENTS).inc,
+        )
+        self._arrivals = Arrivals(
+            self._core, self._source, predictions, block_of, published, metrics, clock
+        )
+        self._pressure = BackPressure(
+            self._core, self._source, predictions, settings.combiner.max_pending
         )
 
     # -- construction ------------------------------------------------------------------------
@@ -188,13 +187,13 @@ class CombinerService:
         messages = self._source.fetch(_FETCH_RECORDS, self._wait_s())
         if self._is_away:
             self._come_back(heard=bool(messages))
-        self._take_in(columns_of(messages))
+        self._arrivals.take_in(columns_of(messages))
         now_ns = self._clock.monotonic_ns()
         self._let_go(now_ns, self._clock.wall_ms())
         if now_ns - self._committed_ns >= _COMMIT_EVERY_NS:
             self._committed_ns = now_ns
             self._source.commit(self._outbox.acknowledged())
-        self._balance()
+        self._pressure.balance(blocked=self._outbox.is_behind)
         if now_ns - self._reported_ns >= _HEALTH_EVERY_NS:
             self._reported_ns = now_ns
             self._reporter.report(self._core)
@@ -233,61 +232,6 @@ class CombinerService:
             positions[(predictions, partition)] = Position(offset)
         return positions
 
-    # -- what comes in -----------------------------------------------------------------------
-
-    def _take_in(self, fetched: Sequence[Columns]) -> None:
-        """Events first: an answer whose event is in the same fetch need not be held."""
-        predictions = self._settings.topics.predictions
-        self._begin([columns for columns in fetched if columns.place in self._new])
-        now_ns = self._clock.monotonic_ns()
-        for columns in fetched:
-            if columns.place[0] != predictions and (columns := self._unread(columns)):
-                piled_up = self._source.piled_up(columns.place, int(columns.offsets[-1]))
-                self._core.set_backlog(columns.place, piled_up)
-                self._core.add_events(columns.place, self._block_of(columns), now_ns)
-                self._metrics.counter(signals.EVENTS_SEEN).inc(len(columns))
-        for columns in fetched:
-            if columns.place[0] == predictions:
-                self._add_frames(columns, now_ns)
-
-    def _unread(self, columns: Columns) -> Columns:
-        """Without what was read before.
-
-        A client that was placed several times in a row has been seen to go back to the first
-        place once it was paused and resumed.
-        """
-        new = columns.beyond(self._core.read(columns.place))
-        if len(new) < len(columns):
-            log.warning("%s/%d: %d events came again", *columns.place, len(columns) - len(new))
-        return new
-
-    def _begin(self, fetched: Sequence[Columns]) -> None:
-        """Learn what has its outcome already, with the first records of some partitions.
-
-        Not before: until then the position may still be inside another process's transaction,
-        and asking would wait for its end.
-        """
-        if not fetched:
-            return
-        first = {columns.place: int(columns.offsets[0]) for columns in fetched}
-        committed = self._source.committed(sorted(first))
-        for place, gone in self._published.gone(committed, first).items():
-            self._core.skip(place, gone)
-        self._new -= first.keys()
-
-    def _open(self, place: Place) -> None:
-        self._core.open(place, self._source.high_watermark(place))
-        self._new.add(place)
-
-    def _add_frames(self, columns: Columns, now_ns: MonotonicNs) -> None:
-        partition = columns.place[1]
-        frames, problems = frames_of(columns)
-        if problems:
-            log.debug("predictions/%d: %s", partition, problems)
-            self._core.bad_frames["no frame"] += len(problems)
-        self._core.add_frames(partition, frames, now_ns, columns.times_by_offset)
-        self._core.skip_frames(partition, int(columns.offsets[-1]) + 1)
-
     # -- what goes out -----------------------------------------------------------------------
 
     def _on_published(self, outputs: Sequence[Output], took_s: float) -> None:
@@ -297,35 +241,16 @@ class CombinerService:
         self._latest.remember(outputs)
         observe(outputs, self._models, self._metrics)
 
-    # -- pace --------------------------------------------------------------------------------
-
-    def _balance(self) -> None:
-        """Pause inputs that have too much waiting, and predictions that run too far ahead."""
-        core, predictions = self._core, self._settings.topics.predictions
-        waiting = {place: core.span(place) for place in core.places}
-        early = {(predictions, partition): core.early(partition) for _, partition in waiting}
-        stop, go = self._waiting.judge(waiting, blocked=self._outbox.is_behind)
-        ahead, near = self._early.judge(early)
-        if stop or ahead:
-            self._source.pause(stop + ahead)
-        if go or near:
-            self._source.resume(go + near)
-        for place in go:
-            # What piled up in the meantime is backlog. To be asked behind `resume`: the client
-            # begins to fetch at its next request, or else up to a second later.
-            core.set_backlog(place, self._source.high_watermark(place))
-
     # -- partitions come and go --------------------------------------------------------------
 
     def _on_assign(self, partitions: Sequence[TopicPartition]) -> None:
         self._group_metadata = None
         self._check_topics()
         places = [(partition.topic, partition.partition) for partition in partitions]
-        self._waiting.forget(places)
-        self._early.forget(places)
+        self._pressure.forget(places)
         for place in places:
             if place[0] != self._settings.topics.predictions:
-                self._open(place)
+                self._arrivals.open(place)
         log.info("%s owns %s", self._identity.member, sorted(self._core.places))
 
     def _on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
@@ -382,11 +307,10 @@ class CombinerService:
         for place in places:
             self._core.close(place)
         self._source.seek_to_committed()
-        self._waiting.paused.clear()
-        self._early.paused.clear()
+        self._pressure.forget_all()
         self._group_metadata = None
         for place in places:
-            self._open(place)
+            self._arrivals.open(place)
 
     def _close(self) -> None:
         self._outbox.drain(_DRAIN_S)
