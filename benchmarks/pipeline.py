@@ -10,10 +10,11 @@ starts, between the first tenth and the last score. Latency is from the call tha
 the moment its score was read, both on one clock, in a stream at a steady rate, without the first
 five seconds of each rate. A broker in service has run for days; one that has just been started
 compiles what it does often, so half a minute of 5,000 events a second goes first.
-CPU is of workers and combiner per event of the backlog, without starting; `models alone` is that
-of the same models on the same rows offline in batches of 2,000, in this same run. What a million
-predictions cost is that CPU, and with a price for an hour of a core, money; broker, producer and
-reader are not in it.
+CPU is of workers and combiner per event of the backlog, without starting; `in the models` is that
+of the calls of the models, as the workers count it; `models alone` is that of the same models on
+the same rows offline in batches of 2,000, in this same run, with the machine to themselves. What a
+million predictions cost is that CPU, and with a price for an hour of a core, money; broker,
+producer and reader are not in it.
 
 How fast a worker is alone says `benchmarks.worker`, a combiner alone `benchmarks.one_combiner`, and
 how both grow with models, partitions and processes `benchmarks.scale`.
@@ -29,6 +30,7 @@ import numpy as np
 from benchmarks.pipelines.ours import Ours
 from benchmarks.pipelines.processes import US_PER_S, Cost
 from benchmarks.pipelines.rig import DISTINCT_EVENTS, TRAINING_ROWS, Arrivals, Rig, rig
+from streams.signals import MODEL_CPU
 
 OFFLINE_BATCH = 2000
 S_PER_HOUR = 3600
@@ -62,16 +64,17 @@ def models_alone_us(environment: Rig) -> float:
 
 
 def report_cpu(
-    found: Mapping[str, Cost], alone_us: float, models: int, price: float | None
+    found: Mapping[str, Cost], of_models_us: Mapping[str, float], models: int, price: float | None
 ) -> None:
     """CPU an event cost each process, the models' part in it, and what that costs.
 
-    `price` is that of an hour of one core.
+    `of_models_us` are microseconds of an event, `price` is that of an hour of one core.
     """
     for name, cost in found.items():
         print(f"  {name:12s} {cost.cpu_us:6.1f} us CPU an event, {cost.memory_mb:5.0f} MB")
     total_us = sum(cost.cpu_us for cost in found.values())
-    print(f"  models alone {alone_us:6.1f} us, {alone_us / total_us:.2f} of these")
+    for name, part_us in of_models_us.items():
+        print(f"  {name:13s}{part_us:6.1f} us, {part_us / total_us:.2f} of these")
     # Microseconds for one are seconds for a million.
     million_s = total_us / models
     money = f", {million_s / S_PER_HOUR * price:.6f} at {price:g} a core-hour" if price else ""
@@ -90,9 +93,11 @@ def measure(environment: Rig, ours: Ours, options: argparse.Namespace, alone_us:
     reader = environment.reader(ours.scored, options.events, backlog)
     with ours.running(environment, config) as running:
         found = running.costs(running.usage_while(reader), options.events)
+        asked_us = running.counted(MODEL_CPU.name) / options.events * US_PER_S
         arrivals = Arrivals.load(backlog)
         print(f"{ours.delivery}: backlog {arrivals.throughput():,.0f} events/s")
-        report_cpu(found, alone_us, len(environment.models), options.core_hour_price)
+        of_models_us = {"in the models": asked_us, "models alone": alone_us}
+        report_cpu(found, of_models_us, len(environment.models), options.core_hour_price)
         first = options.events
         sent = []
         reader = environment.reader(ours.scored, total, out, known=first)

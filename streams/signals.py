@@ -53,6 +53,9 @@ BATCH_ROWS = Signal(
 MODEL_SECONDS = Signal(
     "ensemble_model_seconds", "histogram", "Time of one model call", ("model",), LATENCY_BUCKETS_S
 )
+MODEL_CPU = Signal(
+    "ensemble_model_cpu_seconds_total", "counter", "CPU time of the calls of a model", ("model",)
+)
 QUEUE_SECONDS = Signal(
     "ensemble_queue_seconds", "histogram", "Wait before a model call", ("model",), LATENCY_BUCKETS_S
 )

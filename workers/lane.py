@@ -8,6 +8,7 @@ writer.
 import logging
 import queue
 import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -78,6 +79,7 @@ class Lane:
         self._left_rows = 0
         self._left_in_rounds = 0
         self._busy_since_ns: int | None = None
+        self._cpu_ns = 0  # of the calls of the batch under way
 
     @property
     def name(self) -> str:
@@ -149,7 +151,7 @@ class Lane:
     def answer(self, batch: MicroBatch) -> Answer:
         """Score a batch; any thread, one at a time."""
         with self._calling:
-            begun_ns = self._clock.monotonic_ns()
+            begun_ns, self._cpu_ns = self._clock.monotonic_ns(), 0
             out_of_service = QUARANTINED if self.past.quarantined else PAUSED if self.paused else ""
             if out_of_service:
                 scores = refused(len(batch), out_of_service, self.model.columns)
@@ -159,16 +161,20 @@ class Lane:
             if not out_of_service:
                 self.limit.observe(len(batch), took_ns)
                 self._quickness.observe(len(batch), took_ns)
+            cpu_ns = self._cpu_ns
         queued_ns = begun_ns - batch.received_ns
         metrics = self._metrics
         metrics.histogram(signals.BATCH_ROWS, self.name).observe(len(batch))
         metrics.histogram(signals.MODEL_SECONDS, self.name).observe(took_ns * _SECONDS_PER_NS)
+        metrics.counter(signals.MODEL_CPU, self.name).inc(cpu_ns * _SECONDS_PER_NS)
         metrics.histogram(signals.QUEUE_SECONDS, self.name).observe(queued_ns * _SECONDS_PER_NS)
         return Answer(self.model, scores, Timing(queued_ns / NS_PER_MS, took_ns / NS_PER_MS))
 
     def _ask(self, matrix: NDArray[np.float64]) -> NDArray[np.float64] | str:
         self._busy_since_ns = self._clock.monotonic_ns()
+        begun_ns = time.thread_time_ns()
         try:
             return called(self.model.predict, matrix, self.model.columns)
         finally:
+            self._cpu_ns += time.thread_time_ns() - begun_ns
             self._busy_since_ns = None

@@ -51,6 +51,7 @@ class Processes:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: dict[str, Path] = {}
         self._ready: dict[str, tuple[int, Usage]] = {}
+        self._ports: dict[str, int] = {}
 
     def start(self, name: str, command: Sequence[str], log: Path) -> None:
         """Start one; it finds this project's packages."""
@@ -67,6 +68,7 @@ class Processes:
         Raises RuntimeError when one ends before, or never is.
         """
         give_up_s = time.monotonic() + READY_LIMIT_S
+        self._ports |= ports
         while waiting := ports.keys() - self._ready.keys():
             self.check()
             if time.monotonic() > give_up_s:
@@ -90,6 +92,10 @@ class Processes:
             )
             for name, (_, started) in self._ready.items()
         }
+
+    def counted(self, metric: str) -> float:
+        """The sum of a counter over all labels and processes."""
+        return sum(_counted(port, metric) for port in self._ports.values())
 
     def usage(self) -> Mapping[str, Usage]:
         """CPU and memory of each, with its children."""
@@ -133,6 +139,12 @@ def is_ready(port: int) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _counted(port: int, metric: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=1) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(metric))
 
 
 def _usage(pid: int) -> Usage:

@@ -1,6 +1,7 @@
 """Models that share a thread: one record for all, and nobody waits for one that takes its time."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from chaos.reader import wait_for
 from streams.frames import PredictionFrame, decode_frames
 from streams.instants import MonotonicNs, WallMs
 from streams.metrics import Metrics
+from streams.signals import MODEL_CPU
 from workers.batching import RecordBatch
 from workers.lane import Lane
 from workers.marks import Witness
@@ -98,7 +100,8 @@ class Stage:
 
     def __init__(self, models: Sequence[Fake]) -> None:
         self.sink, self.acknowledged = FakeSink(), []
-        metrics, witness = Metrics(), Witness(None, dict.fromkeys([m.name for m in models], ""))
+        metrics = self.metrics = Metrics()
+        witness = Witness(None, dict.fromkeys([m.name for m in models], ""))
         publisher = Publisher("p", self.sink, self.acknowledged.extend, metrics)  # type: ignore[arg-type]
         alone = threading.Lock()
         self.clock = Hands()
@@ -285,3 +288,33 @@ def test_what_is_on_its_way_is_bounded(stage, models):
     models[0].gate.set()
     stage.settle()
     stage.require_all()
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_model_costs_the_processor_that_its_calls_take_and_not_their_waits(models, together):
+    def compute(matrix: np.ndarray) -> np.ndarray:
+        until_s = time.thread_time() + 0.05
+        while time.thread_time() < until_s:
+            pass
+        return matrix[:, 0] + 0.0
+
+    def wait(matrix: np.ndarray) -> np.ndarray:
+        threading.Event().wait(0.05)
+        return matrix[:, 0] + 1.0
+
+    computing, waiting, _ = models
+    stage = Stage(models[:2])
+    if together:
+        stage.prove()
+    computing.predict, waiting.predict = compute, wait  # type: ignore[method-assign]
+    before = [_cpu_s(stage, lane.name) for lane in stage.lanes]
+    stage.hand_over(stage.batches(2))
+    stage.settle()
+    spent = [_cpu_s(stage, lane.name) - old for lane, old in zip(stage.lanes, before, strict=True)]
+    assert spent[0] >= 0.05 > 2 * spent[1]
+    stage.close()
+
+
+def _cpu_s(stage: Stage, model: str) -> float:
+    found = stage.metrics.registry.get_sample_value(MODEL_CPU.name, {"model": model})
+    return found or 0.0
