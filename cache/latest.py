@@ -10,7 +10,7 @@ from streams.instants import WallMs
 NO_LABEL = -1
 
 
-class LatestScore(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class LatestScore(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """What was last said about an entity: a probability, or an amount.
 
     Attributes:
@@ -34,7 +34,7 @@ class LatestScore(msgspec.Struct, frozen=True, array_like=True, tag=1):
         return max(0, now_ms - self.scored_at_ms)
 
 
-class LatestClasses(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class LatestClasses(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """What was last said about an entity, where there are several classes.
 
     Attributes:

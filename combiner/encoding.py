@@ -18,8 +18,10 @@ from streams.frames import UNSTATED_REASON
 from streams.instants import WallMs, iso_from_wall_ms
 from streams.records import ScoredRecord
 
-# A set of labels, or from and to, and how often the truth is inside.
-Promised = tuple[Sequence[int | str] | None, Sequence[float] | None, float | None]
+# For each event a set of labels, or from and to, and how often the truth is inside.
+Promised = tuple[
+    Iterable[Sequence[int | str] | None], Iterable[Sequence[float] | None], Iterable[float | None]
+]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -64,37 +66,32 @@ class ScoreEncoder:
         """
         models, missing, not_asked = self._patterns(settled, decisions.used, waited_for)
         outcome, labels = self._names.outcome, decisions.labels
-        rungs = [RUNGS[rung] for rung in decisions.rungs.tolist()]
-        latency_ms = (now_ms - block.record_ms).astype(np.float64).tolist()
-        values = [
-            _encode(
-                ScoredRecord(
-                    id_, score, label, confidence, self._names.ensemble, used, absent, rung,
-                    time, latency, source, age, predictions, contributions, shares,
-                    about, stages, labels_in, interval, coverage, unasked,
-                )
-            )
-            for (
-                id_, score, label, confidence, used, absent, rung,
-                time, latency, source, age, predictions, contributions, shares, about, stages,
-                (labels_in, interval, coverage), unasked,
-            ) in zip(
-                block.ids, outcome.shown_scores(decisions.scores, labels),
-                outcome.shown_labels(labels),
-                np.round(decisions.confidence, 6).tolist(), models, missing, rungs,
-                iso_from_wall_ms(block.time_ms), latency_ms, sources,
-                self._ages(decisions, now_ms),
-                self._by_model(decisions.calibrated, decisions.used),
-                self._by_model(decisions.contributions, decisions.used),
-                self._by_class(decisions.scores),
-                explained(decisions.explanation, self._names.models, outcome, len(settled)),
-                latencies(
-                    settled, decisions.used, block.record_ms, self._names.models, (now_ns, now_ms)
-                ),
-                self._promised(decisions), not_asked,
-                strict=True,
-            )
-        ]  # fmt: skip
+        # In the order of the record's fields; what is absent is the same for all.
+        columns = (
+            block.ids,
+            outcome.shown_scores(decisions.scores, labels),
+            outcome.shown_labels(labels),
+            np.round(decisions.confidence, 6).tolist(),
+            repeat(self._names.ensemble),
+            models,
+            missing,
+            [RUNGS[rung] for rung in decisions.rungs.tolist()],
+            iso_from_wall_ms(block.time_ms),
+            (now_ms - block.record_ms).astype(np.float64).tolist(),
+            sources,
+            self._ages(decisions, now_ms),
+            self._by_model(decisions.calibrated, decisions.used),
+            self._by_model(decisions.contributions, decisions.used),
+            self._by_class(decisions.scores),
+            explained(decisions.explanation, self._names.models, outcome, len(settled)),
+            latencies(
+                settled, decisions.used, block.record_ms, self._names.models, (now_ns, now_ms)
+            ),
+            *self._promised(decisions),
+            not_asked,
+        )
+        values = list(map(_encode, map(ScoredRecord, *columns)))
+        assert len(values) == len(settled)
         for place in block.bad:
             values[place] = b""
         return values
@@ -171,18 +168,16 @@ class ScoreEncoder:
             return [None] * len(scores)
         return [outcome.by_class(row) for row in scores.tolist()]
 
-    def _promised(self, decisions: Decisions) -> Iterable[Promised]:
+    def _promised(self, decisions: Decisions) -> Promised:
         """For each event the labels that may be true, or the range, and the promised coverage."""
         promises = decisions.promises
-        nothing: Promised = (None, None, None)
         if promises is None:
-            return repeat(nothing, len(decisions.scores))
-        known, coverage = promises.known.tolist(), promises.coverage
+            return repeat(None), repeat(None), repeat(None)
+        known = promises.known.tolist()
+        coverages = [promises.coverage if yes else None for yes in known]
         if promises.ranges is not None:
-            return [
-                (None, ends, coverage) if yes else nothing
-                for ends, yes in zip(promises.ranges.tolist(), known, strict=True)
-            ]
+            ranges = zip(promises.ranges.tolist(), known, strict=True)
+            return repeat(None), [ends if yes else None for ends, yes in ranges], coverages
         assert promises.inside is not None
         # A few sets are shared by many events.
         names: Sequence[int | str] = self._names.outcome.classes or (0, 1)
@@ -191,10 +186,8 @@ class ScoreEncoder:
             code: [name for place, name in enumerate(names) if code >> place & 1]
             for code in set(codes)
         }
-        return [
-            (sets[code], None, coverage) if yes else nothing
-            for code, yes in zip(codes, known, strict=True)
-        ]
+        inside = zip(codes, known, strict=True)
+        return [sets[code] if yes else None for code, yes in inside], repeat(None), coverages
 
 
 def _distinct(cells: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -13,6 +13,7 @@ producer that changed its types would otherwise shift every score without a word
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from streams.features import Feature, FeatureSchema
 from streams.instants import MAX_WALL_MS, MIN_WALL_MS, wall_ms_from_iso
-from streams.shapes import JsonShape, getter_of, tuple_getter_of
+from streams.shapes import JsonShape, getter_of, rows_getter_of
 
 # An id or entity becomes part of keys, logs and cache names; the longest in use elsewhere
 # (URNs, hashes with prefixes) stay far below this.
@@ -124,7 +125,7 @@ class EventDecoder:
                 root.add(path, _SCALAR)
         struct = root.struct("Event")
         self._decode = msgspec.json.Decoder(struct).decode
-        self._feature_getter = tuple_getter_of([root.getter(f.keys) for f in schema.features])
+        self._rows_of = rows_getter_of(root, [feature.keys for feature in schema.features])
         self._meta_getters = {
             role: getter_of(root.getter(path)) for role, path in self._paths.items() if path
         }
@@ -187,9 +188,10 @@ class EventDecoder:
         if not self._paths["id"]:
             ids = [default_ids(position) for position in where]
         if not self._paths["entity"]:
-            entities = [
-                _key_text(keys[position]) or id_ for position, id_ in zip(where, ids, strict=True)
-            ]
+            entities = ids
+            if any(keys):
+                named = zip(where, ids, strict=True)
+                entities = [_key_text(keys[position]) or id_ for position, id_ in named]
         if not self._features:
             matrix = matrix[:, :0]
         return DecodedEvents(positions, matrix, ids, entities, times, bad)
@@ -200,7 +202,7 @@ class EventDecoder:
         if decode is None:
             return None
         try:
-            return [decode(value) for value in values]  # type: ignore[arg-type]
+            return list(map(decode, values))  # type: ignore[arg-type]
         except _UNDECODABLE:
             return None
 
@@ -223,7 +225,7 @@ class EventDecoder:
     ) -> tuple[list[Any], NDArray[np.int64], list[BadEvent]]:
         decode = self._decode
         try:
-            structs = [decode(value) for value in values]  # type: ignore[arg-type]
+            structs = list(map(decode, values))  # type: ignore[arg-type]
         except _UNDECODABLE:
             pass
         else:
@@ -258,7 +260,7 @@ class EventDecoder:
         """The float64[N, F] matrix; what is wrong by row goes into `wrong`."""
         if not structs:
             return np.empty((0, len(self.schema)))
-        rows = list(map(self._feature_getter, structs))
+        rows = self._rows_of(structs)
         given_at: dict[int, NDArray[np.bool_]] = {}
         if self._converted:
             columns = [list(column) for column in zip(*rows, strict=True)]
@@ -269,9 +271,9 @@ class EventDecoder:
                 columns[i] = [convert(value) for value in columns[i]]
             rows = list(zip(*columns, strict=True))
         try:
-            matrix = np.array(rows, dtype=np.float64)  # None becomes NaN
+            matrix = _matrix_of(rows)
         except OverflowError:
-            matrix = np.array(self._without_giants(rows, wrong), dtype=np.float64)
+            matrix = _matrix_of(self._without_giants(rows, wrong))
         missing = np.isnan(matrix) & self._required
         for i, given in given_at.items():
             # A value outside the vocabulary is there, only nobody has seen it before.
@@ -300,9 +302,12 @@ class EventDecoder:
         getter = self._meta_getters.get(role)
         if getter is None:
             return []
+        values = list(map(getter, structs))
+        usual = set(map(type, values)) == {str} and all(values)
+        if usual and max(map(len, values)) <= MAX_ID_CHARS:
+            return values
         texts: list[str] = []
-        for row, struct in enumerate(structs):
-            value = getter(struct)
+        for row, value in enumerate(values):
             text = "" if value is None else str(value)
             if not text or len(text) > MAX_ID_CHARS:
                 place = ".".join(self._paths[role])
@@ -331,6 +336,15 @@ class EventDecoder:
                 place = ".".join(self._paths["time"])
                 wrong.setdefault(row, ("BadTime", f"`{place}` is no time: {str(value)[:60]!r}"))
         return times
+
+
+def _matrix_of(rows: list[tuple[Any, ...]]) -> NDArray[np.float64]:
+    """float64[N, F]; None becomes NaN. Raises OverflowError where an integer is too large."""
+    try:
+        cells = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * len(rows[0]))
+    except TypeError:
+        return np.array(rows, dtype=np.float64)
+    return cells.reshape(len(rows), -1)
 
 
 def _converter(feature: Feature) -> Callable[[Any], Any] | None:

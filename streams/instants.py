@@ -18,6 +18,8 @@ NS_PER_MS = 1_000_000
 MIN_WALL_MS = -62_135_596_800_000
 MAX_WALL_MS = 253_402_300_799_999
 
+_MILLIS = [f".{milli:03d}Z" for milli in range(1000)]
+
 
 class Clock(Protocol):
     """What a shell hands to those who need to know the time."""
@@ -43,7 +45,7 @@ def iso_from_wall_ms(times_ms: NDArray[np.int64]) -> list[str]:
     spelled = np.datetime_as_string(distinct.astype("datetime64[s]"), unit="s").tolist()
     texts = dict(zip(distinct.tolist(), spelled, strict=True))
     moments = zip(seconds.tolist(), millis.tolist(), strict=True)
-    return [f"{texts[second]}.{milli:03d}Z" for second, milli in moments]
+    return [texts[second] + _MILLIS[milli] for second, milli in moments]
 
 
 def wall_ms_from_iso(text: str) -> WallMs:

@@ -84,7 +84,7 @@ class CorrectionRecord(msgspec.Struct, frozen=True):
     time: str
 
 
-class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class ScoredRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The final score of one event.
 
     Attributes:

@@ -9,6 +9,8 @@ import msgspec
 
 from streams.errors import ConfigurationError
 
+Rows = list[tuple[Any, ...]]
+
 # What the JSON library cannot look for.
 _UNREADABLE_KEY = re.compile(r'["\\\x00-\x1f]')
 
@@ -68,6 +70,7 @@ class JsonShape:
             fields,
             frozen=True,
             kw_only=True,
+            gc=False,  # what JSON holds has no cycles
             rename={field: key for key, field in names.items()},
         )
 
@@ -89,6 +92,16 @@ def getter_of(path: str) -> Callable[[Any], Any]:
             return None
 
     return get if "." in path else quick
+
+
+def rows_getter_of(shape: JsonShape, paths: Sequence[Sequence[str]]) -> Callable[[list[Any]], Rows]:
+    """The values at some JSON paths of many structs of a shape, as fast as can be."""
+    count = len(paths)
+    if [(key,) for key in shape.leaves][:count] == [tuple(path) for path in paths]:
+        values_of = msgspec.structs.astuple
+        return lambda structs: [values_of(struct)[:count] for struct in structs]
+    getter = tuple_getter_of([shape.getter(path) for path in paths])
+    return lambda structs: list(map(getter, structs))
 
 
 def tuple_getter_of(paths: list[str]) -> Callable[[Any], tuple[Any, ...]]:

@@ -152,6 +152,18 @@ def test_a_numeric_feature_that_is_the_id_too_keeps_its_spelling_without_feature
     assert decode([b'{"amount": 7}'], decoder).ids == ["7"]
 
 
+@given(st.lists(good_events | st.sampled_from([v for v in BAD if b"payload" not in (v or b"")])))
+def test_features_of_one_level_are_decoded_as_those_within_others_are(events):
+    flat = EventDecoder(FeatureSchema(SCHEMA.features[:4]), ("id",), ("who", "customer"), ("time",))
+    values = [e if e is None or isinstance(e, bytes) else json.dumps(e).encode() for e in events]
+    found, wanted = decode(values, flat), decode(values)
+    np.testing.assert_array_equal(found.positions, wanted.positions)
+    np.testing.assert_array_equal(found.matrix, wanted.matrix[:, :4])
+    np.testing.assert_array_equal(found.time_ms, wanted.time_ms)
+    assert (found.ids, found.entities) == (wanted.ids, wanted.entities)
+    assert [(b.position, b.error) for b in found.bad] == [(b.position, b.error) for b in wanted.bad]
+
+
 @given(st.binary(max_size=60))
 def test_no_bytes_at_all_make_it_raise(value):
     decoded = decode([value, b'{"amount": 2, "id": 1, "who": {"customer": 1}}'])
