@@ -47,9 +47,11 @@ log = logging.getLogger(__name__)
 # Longer than a broker's restart; beyond it the process starts afresh, with a new connection.
 _COMMIT_TIMEOUT_S = 10.0
 _INIT_TIMEOUT_S = 30.0
-# Offsets, commit and abort may take their time one after the other; the client has been seen to
-# exceed it without end.
-_STUCK_S = 35.0
+# After this a transaction is given up, and its producer with it: below the time that the broker
+# gives it, and whatever the client says. When the broker that keeps the group's offsets dies,
+# librdkafka (2.16) may ask too early who keeps them now, then waits for some broker to come or go
+# before it asks again, and heeds no time limit.
+_STUCK_S = 6.0
 # Outcomes of one transaction, as far as they are shipped in parts. Of each there are a copy in the
 # client and one here until the broker has it; with more of them commits cost hardly less.
 _LOAD_EVENTS = 4000
@@ -168,8 +170,13 @@ class Outbox:
         """Raise what went wrong: RewindError, FencedError or BrokerError."""
         if self._failure is not None:
             raise self._failure
-        if self._took_s() > _STUCK_S:
-            raise BrokerError(f"a transaction did not end within {_STUCK_S:g} s")
+        if self.is_stuck:
+            raise RewindError(f"a transaction did not end within {_STUCK_S:g} s")
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the transaction under way will never end, as far as anybody can tell."""
+        return self._took_s() > _STUCK_S
 
     def _took_s(self) -> float:
         """How long the transaction under way has lasted; 0 if there is none."""
@@ -217,7 +224,8 @@ class Outbox:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._thread.join(timeout_s)
+        # Who is stuck is left behind: the next producer of the same name fences this one.
+        self._thread.join(0.0 if self.is_stuck else timeout_s)
         self._lifeline.let_go()
 
     # -- the thread's side -------------------------------------------------------------------

@@ -55,6 +55,9 @@ _HEALTH_EVERY_NS = 1_000_000_000
 # At-least-once: what a crash may repeat, against a request to the broker each time.
 _COMMIT_EVERY_NS = 100_000_000
 _DRAIN_S = 5.0
+# A producer that is stuck leaves threads behind; so many without an outcome in between, and the
+# process starts afresh.
+_MOST_STUCK = 5
 _SECONDS_PER_NS = 1e-9
 
 
@@ -289,6 +292,8 @@ class CombinerService:
 
     def _rewind(self, error: RewindError, stop: threading.Event) -> None:
         """Forget everything since the last commit, and read it again under a new producer."""
+        if self._outbox.is_stuck and self._rewinds >= _MOST_STUCK:
+            raise BrokerError(f"{error}, {self._rewinds} times in a row") from error
         self._metrics.counter(signals.REWINDS).inc()
         log.warning("going back to the committed offsets: %s", error)
         stop.wait(rewind_wait_s(self._rewinds))

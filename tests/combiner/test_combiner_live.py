@@ -26,6 +26,7 @@ from combiner import outbox as outbox_module
 from combiner.outbox import Outbox
 from combiner.outbox_config import OutboxConfig
 from combiner.rewinding import RewindError
+from combiner.service import CombinerService
 from combiner.shipment import Shipment
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
 from streams.errors import BrokerError, ConfigurationError, FencedError
@@ -785,14 +786,26 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Outbox, StuckProduc
     outbox.close(TIMEOUT_S)
 
 
-def test_a_transaction_without_end_ends_the_process(
+def test_a_transaction_without_end_is_given_up_and_its_thread_left_behind(
     stuck: tuple[Outbox, StuckProducer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox, _ = stuck
     outbox.check()
     monkeypatch.setattr(outbox_module, "_STUCK_S", 0.0)
-    with pytest.raises(BrokerError, match="did not end within"):
+    with pytest.raises(RewindError, match="did not end within"):
         outbox.check()
+    outbox.close(TIMEOUT_S)
+    assert outbox._thread.is_alive()
+
+
+def test_one_that_is_stuck_again_and_again_ends_the_process(
+    stuck: tuple[Outbox, StuckProducer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "_STUCK_S", 0.0)
+    service = object.__new__(CombinerService)
+    service._outbox, service._rewinds = stuck[0], 5
+    with pytest.raises(BrokerError, match="5 times in a row"):
+        service._rewind(RewindError("a transaction did not end"), threading.Event())
 
 
 def test_what_is_abandoned_never_leaves(stuck: tuple[Outbox, StuckProducer]) -> None:
