@@ -26,7 +26,7 @@ _SECRET_NAME = re.compile(r"(?i)password|secret|token|key\.pem|key\.string")
 # Shorter values would mask half of every line.
 _MIN_SECRET_CHARS = 4
 # Loggers that say the same for as long as a broker is away, many times a second.
-_REPETITIVE = ("streams.kafka", "streams.client")
+_REPETITIVE = ("streams.kafka", "streams.client", "aiokafka")
 _REPEAT_AFTER_S = 10.0
 # Chatty about what is normal, or about every step of their own start.
 _QUIET = ("faust", "mode", "aiokafka", "asyncio", "kafka")

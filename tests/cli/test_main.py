@@ -163,14 +163,15 @@ class TestLogs:
         logging.getLogger("x").info("owns %d partitions", 4)
         assert "combiner-0: owns 4 partitions" in stream.getvalue()
 
+    @pytest.mark.parametrize("client", ["streams.kafka", "aiokafka.client"])
     def test_what_the_client_repeats_is_said_once(
-        self, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+        self, client: str, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stream = io.StringIO()
         monkeypatch.setattr(sys, "stderr", stream)
         logs.configure("x")
         for number in range(100):
-            logging.getLogger("streams.kafka").warning("refused after %d ms", number)
+            logging.getLogger(client).warning("refused after %d ms", number)
             logging.getLogger("workers").warning("mine")
         assert stream.getvalue().count("refused") == 1
         assert stream.getvalue().count("mine") == 100
