@@ -20,6 +20,8 @@ from streams.records import Fallback
 SEEDS_PER_CLASSES = 5
 # Of so many, one has a cascade.
 SEEDS_PER_CASCADE = 4
+# Of so many, one has workers whose models share a thread and a record while they are free.
+SEEDS_PER_ROUNDS = 3
 
 Delivery = Literal["exactly_once", "at_least_once"]
 
@@ -42,6 +44,10 @@ RATES: Mapping[str, float] = {
 # A group's offset as it was some commits ago; where outcomes can tell that it is old.
 OLD_POSITION = "old position"
 _OLD_POSITION_RATE = 0.3
+
+# A fetch that the models answer together.
+ROUND = "round"
+_ROUND_RATE = 0.5
 
 # Incident → whom it can hit, how long it lasts at most (ms).
 INCIDENTS: Mapping[str, tuple[tuple[str, ...], int]] = {
@@ -152,6 +158,8 @@ def plan_of(seed: int) -> Plan:
     checked = plan.delivery == "exactly_once" and plan.order == "partition"
     if checked and np.random.default_rng([seed, 5]).random() < 0.5:
         plan = replace(plan, rates={**plan.rates, OLD_POSITION: _OLD_POSITION_RATE})
+    if seed % SEEDS_PER_ROUNDS == 0:
+        plan = replace(plan, rates={**plan.rates, ROUND: _ROUND_RATE})
     if seed % SEEDS_PER_CASCADE == SEEDS_PER_CASCADE - 1:
         plan = _with_cascade(plan)
     if seed % SEEDS_PER_CLASSES:

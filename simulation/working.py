@@ -1,5 +1,7 @@
 """A worker process: what feed and lanes do, around the same mailbox, judgement and tracker."""
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -7,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner.intake import Member
+from simulation.faults import ROUND
 from simulation.inputs import DECODER, predict, shares
 from simulation.process import (
     ESCALATIONS,
@@ -18,7 +21,7 @@ from simulation.process import (
 )
 from streams.columns import Columns, Place, Position, columns_of
 from streams.escalations import Origins
-from streams.frames import PredictionFrame, encode_frame
+from streams.frames import PredictionFrame, encode_frames
 from streams.instants import NS_PER_MS
 from workers.batching import BatchLimit, Mailbox, MicroBatch, RecordBatch
 from workers.scoring import Scores, called, score
@@ -27,6 +30,11 @@ from workers.tracking import CommitTracker
 _COMMIT_EVERY_NS = 200 * NS_PER_MS
 _PACE_NS = 2 * NS_PER_MS
 _MAX_ROWS = 512
+# After so long the others of a round go on in threads of their own.
+_LONG_CALL_NS = 10 * NS_PER_MS
+
+# What some models say of the rows of a batch.
+_Answers = list[tuple[Member, Scores]]
 
 
 @dataclass(slots=True)
@@ -123,10 +131,15 @@ class WorkerProcess(Process):
         for topic, offsets, rows in groups:
             matrix = decoded.matrix[rows]
             batch = RecordBatch(topic, partition, offsets, matrix, received_ns, ticket)
+            free = [lane for lane in self._lanes if not lane.busy]
+            together = free if len(batch) and len(free) > 1 and self.around.happens(ROUND) else []
             for lane in self._lanes:
-                lane.mailbox.put(batch)
-                if not lane.busy:
-                    self._drive(lane, self._work(lane))
+                if lane not in together:
+                    self._wait_for(lane, batch)
+            if together:
+                for lane in together:
+                    lane.busy = True
+                self._drive(self._round(together, MicroBatch((batch,), batch.matrix)))
 
     def reads(self, place: Place) -> bool:
         """Whether it is an input of ours; what comes in a stream is taken in handfuls."""
@@ -134,53 +147,89 @@ class WorkerProcess(Process):
 
     # -- the models --------------------------------------------------------------------------
 
-    def _drive(self, lane: _Lane, dialogue: Dialogue) -> None:
+    def _drive(self, dialogue: Dialogue) -> None:
         delay_ns = next(dialogue, None)
-        lane.busy = delay_ns is not None
         if delay_ns is not None:
-            self.after(delay_ns, lambda: self._drive(lane, dialogue))
+            self.after(delay_ns, lambda: self._drive(dialogue))
+
+    def _wait_for(self, lane: _Lane, batch: RecordBatch) -> None:
+        lane.mailbox.put(batch)
+        if not lane.busy:
+            lane.busy = True
+            self._drive(self._work(lane))
 
     def _work(self, lane: _Lane) -> Dialogue:
         """Take what waits until nothing does."""
-        around, member = self.around, lane.member
         while len(lane.mailbox):
             batch = lane.mailbox.take(lane.limit.rows)
-            took_ns = around.some_ns(0.3, 4)
-            if around.happens("slow"):
-                took_ns += around.some_ns(0, 4 * around.plan.deadline_ms)
-            silent_ns = around.silent_until_ns.get(member.name, 0) - around.clock.now_ns
-            yield max(0, silent_ns) + took_ns
-            ask = partial(called, partial(_answers, member), columns=member.columns)
-            found = score(ask, batch.matrix, member.minimum, member.maximum, member.columns)
+            took_ns = self._call_ns(lane.member)
+            yield took_ns
             lane.limit.observe(len(batch), took_ns)
-            self.step("scored")
-            self._publish(member, batch, found)
+            self._publish(batch, [(lane.member, self._asked(lane.member, batch))])
+        lane.busy = False
 
-    def _publish(self, member: Member, batch: MicroBatch, scores: Scores) -> None:
-        for parts, rows, offsets in batch.places:
-            refusals = {
-                place: scores.refusals[row]
-                for place, row in enumerate(rows.tolist())
-                if row in scores.refusals
-            }
-            frame = PredictionFrame(
-                member.name, member.version, parts[0].topic, parts[0].partition,
-                offsets, scores.values[rows], refusals,
-            )  # fmt: skip
-            self._send(frame)
-            self.step("produced")
-            tickets = [(part.ticket, len(part)) for part in parts]
-            self.after(self.around.some_ns(0.2, 3), partial(self._acknowledge, tickets))
+    def _round(self, lanes: Sequence[_Lane], batch: MicroBatch) -> Dialogue:
+        """One after the other on one thread; behind a long call on their own."""
+        waiting, answered = deque(lanes), []
+        said: _Answers = []
+        while waiting:
+            lane = waiting.popleft()
+            took_ns = self._call_ns(lane.member)
+            if took_ns > _LONG_CALL_NS:
+                for other in waiting:
+                    other.busy = False
+                    for part in batch.parts:
+                        self._wait_for(other, part)
+                waiting.clear()
+            yield took_ns
+            said.append((lane.member, self._asked(lane.member, batch)))
+            answered.append(lane)
+        self._publish(batch, said)
+        for lane in answered:
+            self._drive(self._work(lane))
+
+    def _call_ns(self, member: Member) -> int:
+        """How long a call lasts."""
+        around = self.around
+        took_ns = around.some_ns(0.3, 4)
+        if around.happens("slow"):
+            took_ns += around.some_ns(0, 4 * around.plan.deadline_ms)
+        silent_ns = around.silent_until_ns.get(member.name, 0) - around.clock.now_ns
+        return max(0, silent_ns) + took_ns
+
+    def _asked(self, member: Member, batch: MicroBatch) -> Scores:
+        ask = partial(called, partial(_answers, member), columns=member.columns)
+        found = score(ask, batch.matrix, member.minimum, member.maximum, member.columns)
+        self.step("scored")
+        return found
+
+    def _publish(self, batch: MicroBatch, said: _Answers) -> None:
+        """Models without refusals share a record."""
+        alone = [(member, scores) for member, scores in said if scores.refusals]
+        together = [(member, scores) for member, scores in said if not scores.refusals]
+        for answers in filter(None, (together, *([answer] for answer in alone))):
+            for parts, rows, offsets in batch.places:
+                frames = [
+                    PredictionFrame(
+                        member.name, member.version, parts[0].topic, parts[0].partition, offsets,
+                        scores.values[rows], _refusals(scores, rows),
+                    )
+                    for member, scores in answers
+                ]  # fmt: skip
+                self._send(frames)
+                self.step("produced")
+                tickets = [(part.ticket, len(part) * len(answers)) for part in parts]
+                self.after(self.around.some_ns(0.2, 3), partial(self._acknowledge, tickets))
 
     def _acknowledge(self, tickets: list[tuple[int, int]]) -> None:
         for ticket, rows in tickets:
             self._tracker.acknowledge(ticket, rows)
 
-    def _send(self, frame: PredictionFrame) -> None:
-        """To the log, by the ways that faults take."""
+    def _send(self, frames: Sequence[PredictionFrame]) -> None:
+        """One record to the log, by the ways that faults take."""
         around = self.around
-        place = (PREDICTIONS, frame.partition)
-        key, value = frame.model.encode(), encode_frame(frame)
+        place = (PREDICTIONS, frames[0].partition)
+        key, value = ",".join(frame.model for frame in frames).encode(), encode_frames(frames)
 
         def append(value: bytes) -> None:
             around.log.append(place, key, value)
@@ -193,8 +242,14 @@ class WorkerProcess(Process):
         else:
             append(value)
         if around.happens("duplicated"):
-            again = encode_frame(_other_answers(frame, around.dice))
+            again = encode_frames(_other_answers(frames, around.dice))
             around.agenda.after(around.some_ns(0, 200), lambda: append(again))
+
+
+def _refusals(scores: Scores, rows: NDArray[np.int64]) -> dict[int, str]:
+    """Why some rows have no answer, by their places among these."""
+    reasons = enumerate(map(scores.refusals.get, rows.tolist()))
+    return {place: reason for place, reason in reasons if reason is not None}
 
 
 def _answers(member: Member, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -202,12 +257,19 @@ def _answers(member: Member, matrix: NDArray[np.float64]) -> NDArray[np.float64]
     return scores if member.columns == 1 else shares(scores)
 
 
-def _other_answers(frame: PredictionFrame, dice: np.random.Generator) -> PredictionFrame:
-    """Other scores for some of a frame's events, in another order; none of them may count."""
-    offsets = frame.offsets[int(dice.integers(len(frame.offsets))) :][::-1]
-    scores = np.full(len(offsets), dice.random())
-    if frame.scores.ndim > 1:
-        scores = shares(scores)
-    return PredictionFrame(
-        frame.model, frame.version, frame.topic, frame.partition, offsets, scores
-    )
+def _other_answers(
+    frames: Sequence[PredictionFrame], dice: np.random.Generator
+) -> list[PredictionFrame]:
+    """Other scores for some of a record's events, in another order; none of them may count."""
+    offsets = frames[0].offsets[int(dice.integers(len(frames[0].offsets))) :][::-1]
+    others = []
+    for frame in frames:
+        scores = np.full(len(offsets), dice.random())
+        if frame.scores.ndim > 1:
+            scores = shares(scores)
+        others.append(
+            PredictionFrame(
+                frame.model, frame.version, frame.topic, frame.partition, offsets, scores
+            )
+        )
+    return others

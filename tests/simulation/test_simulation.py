@@ -21,7 +21,7 @@ from combiner.output import Output, Place
 from combiner.settled import ANSWERED, WAITING
 from simulation import combining, outbox
 from simulation.checkers import rungs_of, violations
-from simulation.faults import INCIDENTS, OLD_POSITION, RATES, Incident, Plan, plan_of
+from simulation.faults import INCIDENTS, OLD_POSITION, RATES, ROUND, Incident, Plan, plan_of
 from simulation.inputs import BAD
 from simulation.outbox import Outbox, Shipment
 from simulation.process import SESSION_MS, Dialogue, Surroundings
@@ -46,7 +46,7 @@ HAPPENINGS = (
     "events", "rebalances", "expelled", "partitions lost", "rewinds", "back-pressure",
     "positions inside a transaction", "cache asked while dead", "commits with offsets ahead",
     "went on with offsets ahead", "escalated", "skipped what was published",
-    OLD_POSITION,
+    OLD_POSITION, ROUND,
 )  # fmt: skip
 
 
