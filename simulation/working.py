@@ -34,7 +34,7 @@ _MAX_ROWS = 512
 _LONG_CALL_NS = 10 * NS_PER_MS
 
 # What some models say of the rows of a batch.
-_Answers = list[tuple[Member, Scores]]
+_Said = list[tuple[Member, Scores]]
 
 
 @dataclass(slots=True)
@@ -171,7 +171,7 @@ class WorkerProcess(Process):
     def _round(self, lanes: Sequence[_Lane], batch: MicroBatch) -> Dialogue:
         """One after the other on one thread; behind a long call on their own."""
         waiting, answered = deque(lanes), []
-        said: _Answers = []
+        said: _Said = []
         while waiting:
             lane = waiting.popleft()
             took_ns = self._call_ns(lane.member)
@@ -203,7 +203,7 @@ class WorkerProcess(Process):
         self.step("scored")
         return found
 
-    def _publish(self, batch: MicroBatch, said: _Answers) -> None:
+    def _publish(self, batch: MicroBatch, said: _Said) -> None:
         """Models without refusals share a record."""
         alone = [(member, scores) for member, scores in said if scores.refusals]
         together = [(member, scores) for member, scores in said if not scores.refusals]
@@ -212,7 +212,7 @@ class WorkerProcess(Process):
                 frames = [
                     PredictionFrame(
                         member.name, member.version, parts[0].topic, parts[0].partition, offsets,
-                        scores.values[rows], _refusals(scores, rows),
+                        scores.values[rows], scores.refusals_of(rows),
                     )
                     for member, scores in answers
                 ]  # fmt: skip
@@ -244,12 +244,6 @@ class WorkerProcess(Process):
         if around.happens("duplicated"):
             again = encode_frames(_other_answers(frames, around.dice))
             around.agenda.after(around.some_ns(0, 200), lambda: append(again))
-
-
-def _refusals(scores: Scores, rows: NDArray[np.int64]) -> dict[int, str]:
-    """Why some rows have no answer, by their places among these."""
-    reasons = enumerate(map(scores.refusals.get, rows.tolist()))
-    return {place: reason for place, reason in reasons if reason is not None}
 
 
 def _answers(member: Member, matrix: NDArray[np.float64]) -> NDArray[np.float64]:

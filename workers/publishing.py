@@ -99,10 +99,6 @@ def _frame(
     offsets: NDArray[np.int64],
     rows: NDArray[np.int64],
 ) -> PredictionFrame:
-    refusals: dict[int, str] = {}
-    if answer.scores.refusals:
-        found = enumerate(map(answer.scores.refusals.get, rows.tolist()))
-        refusals = {place: reason for place, reason in found if reason is not None}
     return PredictionFrame(
         answer.model.name,
         answer.model.version,
@@ -110,6 +106,6 @@ def _frame(
         partition,
         offsets,
         answer.scores.values[rows],
-        refusals,
+        answer.scores.refusals_of(rows),
         answer.timing,
     )

@@ -52,6 +52,13 @@ class Scores:
     values: NDArray[np.float64]
     refusals: dict[int, str]
 
+    def refusals_of(self, rows: NDArray[np.int64]) -> dict[int, str]:
+        """Why some rows are refused, by their places in int64[M]."""
+        if not self.refusals:
+            return {}
+        reasons = enumerate(map(self.refusals.get, rows.tolist()))
+        return {place: reason for place, reason in reasons if reason is not None}
+
 
 def score(
     ask: Ask,
