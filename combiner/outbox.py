@@ -171,7 +171,9 @@ class Outbox:
         if self._failure is not None:
             raise self._failure
         if self.is_stuck:
-            raise RewindError(f"a transaction did not end within {_STUCK_S:g} s")
+            # It may be this process that stood still, and another one has its place by now.
+            problem = f"a transaction did not end within {_STUCK_S:g} s"
+            raise RewindError(problem, doubtful=True)
 
     @property
     def is_stuck(self) -> bool:

@@ -792,8 +792,9 @@ def test_a_transaction_without_end_is_given_up_and_its_thread_left_behind(
     outbox, _ = stuck
     outbox.check()
     monkeypatch.setattr(outbox_module, "_STUCK_S", 0.0)
-    with pytest.raises(RewindError, match="did not end within"):
+    with pytest.raises(RewindError, match="did not end within") as raised:
         outbox.check()
+    assert raised.value.doubtful
     outbox.close(TIMEOUT_S)
     assert outbox._thread.is_alive()
 
