@@ -73,13 +73,23 @@ class Health(Background):
 
 # -- the models ------------------------------------------------------------------------------
 
+# Of every tenth event, which is hard, "slow tenth" thinks for `SLOW_S`, and "waiting tenth" until
+# it behaves in another way.
 Behaviour = Literal[
-    "answers", "silent", "refuses", "twice", "wrong version", "out of range", "slow tenth"
+    "answers",
+    "silent",
+    "refuses",
+    "twice",
+    "wrong version",
+    "out of range",
+    "slow tenth",
+    "waiting tenth",
 ]
-
-
-# How long a model thinks about an event that is hard for it.
 SLOW_S = 0.4
+
+
+def is_hard(offset: int) -> bool:
+    return offset % 10 == 0
 
 
 def answer_of(model: str, offset: int) -> float:
@@ -95,6 +105,7 @@ class Models(Background):
         self.behaviour: dict[str, Behaviour] = dict.fromkeys(names, "answers")
         self._live = live
         self._later: deque[tuple[float, list[PredictionFrame]]] = deque()
+        self._waiting: list[PredictionFrame] = []
         self._consumer = reading(live.servers)
         self._consumer.assign([TopicPartition(live.events, p, 0) for p in range(PARTITIONS)])
         self._producer = Producer(
@@ -114,7 +125,7 @@ class Models(Background):
                 for partition, found in offsets.items():
                     for model, behaviour in list(self.behaviour.items()):
                         self._answer(model, behaviour, partition, found)
-                self._send_what_was_slow()
+                self._send_what_was_kept()
                 self._producer.poll(0)
         finally:
             self._consumer.close()
@@ -122,19 +133,26 @@ class Models(Background):
 
     def _answer(self, model: str, behaviour: Behaviour, partition: int, offsets: list[int]) -> None:
         """Say it, or keep it for later."""
-        slow = [offset for offset in offsets if behaviour == "slow tenth" and offset % 10 == 0]
+        slow = [o for o in offsets if is_hard(o)] if behaviour.endswith("tenth") else []
         quick = [offset for offset in offsets if offset not in slow]
         events = self._live.events
         for frame in frames_of(behaviour, model, events, partition, quick) if quick else ():
             self._live.send_frame(frame, self._producer)
-        if slow:
-            frames = frames_of(behaviour, model, events, partition, slow)
+        if not slow:
+            return
+        frames = frames_of(behaviour, model, events, partition, slow)
+        if behaviour == "waiting tenth":
+            self._waiting += frames
+        else:
             self._later.append((time.monotonic() + SLOW_S, frames))
 
-    def _send_what_was_slow(self) -> None:
+    def _send_what_was_kept(self) -> None:
         while self._later and self._later[0][0] <= time.monotonic():
             for frame in self._later.popleft()[1]:
                 self._live.send_frame(frame, self._producer)
+        if "waiting tenth" not in self.behaviour.values():
+            while self._waiting:
+                self._live.send_frame(self._waiting.pop(), self._producer)
 
 
 def frames_of(
