@@ -8,8 +8,10 @@ A real broker, five models, JSON events of 30 features; broker, producer and rea
 machine with what is measured. Throughput is from a backlog that lies there before any process
 starts, between the first tenth and the last score. Latency is from the call that sends an event to
 the moment its score was read, both on one clock, in a stream at a steady rate, without the first
-five seconds of each rate. A broker in service has run for days; one that has just been started
-compiles what it does often, so half a minute of 5,000 events a second goes first.
+five seconds of each rate. Beside it stands how many cores were busy meanwhile, with whatever runs
+on the machine: near the end of them latency is the waiting for one. A broker in service has run for
+days; one that has just been started compiles what it does often, and is alone busier than a core
+then, so two minutes of 5,000 events a second go first.
 CPU is of workers and combiner per event of the backlog, without starting; `in the models` is that
 of the calls of the models, as the workers count it; `models alone` is that of the same models on
 the same rows offline in batches of 2,000, in this same run, with the machine to themselves. What a
@@ -26,6 +28,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from benchmarks.pipelines.ours import Ours
 from benchmarks.pipelines.processes import US_PER_S, Cost
@@ -37,7 +40,7 @@ S_PER_HOUR = 3600
 # Of each rate: producers and fetches find their pace.
 WARM_S = 5
 # Of a broker that has just been started: as long as latencies go on falling.
-WARM_RATE, WARM_BROKER_S = 5000, 30
+WARM_RATE, WARM_BROKER_S = 5000, 120
 SMOKE_ROWS = 600
 
 
@@ -81,11 +84,19 @@ def report_cpu(
     print(f"  a million predictions {million_s:.2f} CPU seconds{money}")
 
 
-def measure(environment: Rig, ours: Ours, options: argparse.Namespace, alone_us: float) -> None:
-    """One delivery: backlog, then each rate."""
+def busy_s() -> float:
+    """Core-seconds that this machine has worked so far, whoever asked for them."""
+    spent = psutil.cpu_times()
+    return float(spent.user + spent.nice + spent.system + spent.irq + spent.softirq)
+
+
+def measure(
+    environment: Rig, ours: Ours, options: argparse.Namespace, alone_us: float, warm_s: int
+) -> None:
+    """One delivery: backlog, `warm_s` seconds to warm up, then each rate."""
     config = ours.write(environment)
     environment.fill(ours.events, ours.partitions, options.events)
-    rates = [(WARM_RATE, options.warm_broker_s)] if options.rates else []
+    rates = [(WARM_RATE, warm_s)] if options.rates else []
     rates += [(rate, options.seconds) for rate in options.rates]
     total = options.events + sum(rate * seconds for rate, seconds in rates)
     out = environment.directory / f"{ours.name}-arrivals.npz"
@@ -103,17 +114,19 @@ def measure(environment: Rig, ours: Ours, options: argparse.Namespace, alone_us:
         reader = environment.reader(ours.scored, total, out, known=first)
         for turn, (rate, seconds) in enumerate(rates):
             path = environment.directory / f"{ours.name}-sent-{turn}.npz"
+            began_s, busy_before_s = time.monotonic(), busy_s()
             environment.loader(ours.events, rate, seconds, first, path).wait()
-            sent.append((rate, path))
+            cores = (busy_s() - busy_before_s) / (time.monotonic() - began_s)
+            sent.append((rate, path, cores))
             first += rate * seconds
         reader.wait()
         running.check()
         arrivals = Arrivals.load(out)
-        for rate, path in sent[1:]:
+        for rate, path, cores in sent[1:]:
             late = arrivals.latencies_ms(path)[rate * options.warm_s :]
             p50, p95, p99, p999 = np.percentile(late, [50, 95, 99, 99.9])
             print(f"  {rate:6d}/s  p50 {p50:6.1f}  p95 {p95:6.1f}  p99 {p99:6.1f}  "
-                  f"p99.9 {p999:6.1f}  max {late.max():6.1f} ms")  # fmt: skip
+                  f"p99.9 {p999:6.1f}  max {late.max():6.1f} ms, {cores:.2f} cores")  # fmt: skip
         print(f"  {arrivals.lost(total)} lost, {arrivals.repeated} repeated")
 
 
@@ -144,9 +157,11 @@ def main() -> None:
         training_rows=rows,
     ) as environment:
         alone_us = models_alone_us(environment)
+        warm_s = options.warm_broker_s
         for delivery in options.deliveries.split(","):
             ours = Ours(delivery.replace("_", "-"), delivery, options.strategy, options.workers)
-            measure(environment, ours, options, alone_us)
+            measure(environment, ours, options, alone_us, warm_s)
+            warm_s = min(warm_s, options.warm_s)
 
 
 if __name__ == "__main__":
