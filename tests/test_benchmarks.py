@@ -21,6 +21,7 @@ NEEDS_SERVER = re.compile(
 WITH_BROKER = {
     "pipeline": (r"exactly_once: backlog", r"CPU seconds", r"100/s  p50", r"\b0 lost, 0 repeated"),
     "scale": (r"\n +5 +2 +2 +1 ",),
+    "limits": (r"\nfetch +\d+\.\d\d us", r"\nmodels, of all at the limit +0\.\d\d\b"),
     "one_combiner": (r"\n +5 +100 ",),
     "endurance": (r"combiner-0 .*MB/min", r"\b0 lost, 0 repeated", r"p99\.9"),
 }
