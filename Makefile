@@ -67,8 +67,8 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 lock: | $(BIN)/pip ## Write requirements.lock and requirements-dev.lock from pyproject.toml
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --require-hashes -r requirements-dev.lock
-	$(LOCK) --extra embedded --extra report --extra onnx --extra remote --group build --group dev \
-	    --output-file requirements-dev.lock
+	$(LOCK) --extra embedded --extra report --extra onnx --extra compile --extra remote \
+	    --group build --group dev --output-file requirements-dev.lock
 	$(LOCK) --extra onnx --extra remote --group build --constraint requirements-dev.lock \
 	    --output-file requirements.lock
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.pipeline [--events 200000] [--rates 1000,5000,10000] [--seconds 20]
         [--deliveries exactly_once,at_least_once] [--workers 1] [--strategy weighted_mean]
-        [--core-hour-price 0.04] [--broker SERVERS] [--smoke]
+        [--compiled] [--core-hour-price 0.04] [--broker SERVERS] [--smoke]
 
 A real broker, five models, JSON events of 30 features; broker, producer and reader share the
 machine with what is measured. Throughput is from a backlog that lies there before any process
@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes the models share")
     parser.add_argument("--strategy", default="weighted_mean")
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--compiled", action="store_true", help="the models turned into ONNX")
     parser.add_argument("--core-hour-price", type=float, help="of one core, in any currency")
     parser.add_argument("--broker", default="", help="one that runs; else one is started")
     parser.add_argument("--smoke", action="store_true", help="a toy size, to see that it runs")
@@ -155,6 +156,7 @@ def main() -> None:
         servers=options.broker,
         long_lived=not options.smoke,
         training_rows=rows,
+        compiled=options.compiled,
     ) as environment:
         alone_us = models_alone_us(environment)
         warm_s = options.warm_broker_s

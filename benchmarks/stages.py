@@ -1,6 +1,7 @@
 """Where the time of an event goes: CPU microseconds of each stage, one core, without Kafka.
 
-    python -m benchmarks.stages [--rows 12,500] [--turns 300] [--bundle DIR] [--smoke]
+    python -m benchmarks.stages [--rows 12,500] [--turns 300] [--bundle DIR] [--compiled]
+        [--smoke]
 
 Five trained models, JSON events of 30 features, four partitions, and in each turn so many events
 of each: 12 is what a turn finds at 5,000 events a second, 500 what it finds in a backlog. Every
@@ -26,6 +27,7 @@ from benchmarks.pipelines.rig import (
     DISTINCT_EVENTS,
     PARTITIONS,
     TRAINING_ROWS,
+    compiled_of,
     event_of,
     events_of,
     labelled,
@@ -207,12 +209,15 @@ def main() -> None:
     parser.add_argument("--rows", default="12,500")
     parser.add_argument("--turns", type=int, default=300)
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--compiled", action="store_true", help="the models turned into ONNX")
     parser.add_argument("--smoke", action="store_true", help="a toy size, to see that it runs")
     options = parser.parse_args()
     turns, training_rows = (20, SMOKE_ROWS) if options.smoke else (options.turns, TRAINING_ROWS)
     matrix, labels = labelled(training_rows)
     with tempfile.TemporaryDirectory() as directory:
         place = options.bundle or train(matrix, labels, Path(directory))
+        if options.compiled:
+            place = compiled_of(place, Path(directory))
         bundle = load_manifest(place)
         names = [model.name for model in bundle.manifest.models]
         settings = Settings.model_validate(

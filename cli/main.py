@@ -16,6 +16,7 @@ import typer
 from cli.add_model import add_model
 from cli.broker import broker
 from cli.check import check
+from cli.compile_models import compile_models
 from cli.consume import consume
 from cli.control import pause, resume
 from cli.dead_letters import app as dead_letters
@@ -45,7 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_COMMANDS: list[Callable[..., None]] = [init, train, evaluate, add_model, check]
+_COMMANDS: list[Callable[..., None]] = [init, train, evaluate, add_model, compile_models, check]
 if importlib.util.find_spec("cli.demo") is not None:
     _COMMANDS.append(importlib.import_module("cli.demo").demo)
 _COMMANDS += [

@@ -133,6 +133,7 @@ def rig(
     properties: Mapping[str, str] | None = None,
     long_lived: bool = False,
     training_rows: int = TRAINING_ROWS,
+    compiled: bool = False,
 ) -> Iterator[Rig]:
     """A broker that runs, and a bundle trained on a synthetic table where none is given.
 
@@ -143,6 +144,7 @@ def rig(
         long_lived: it spends its first minute on compiling: for steady streams, not for short
             backlogs.
         training_rows: of the synthetic table.
+        compiled: the models are turned into ONNX.
     """
     from streams.embedded import EmbeddedKafka
 
@@ -155,6 +157,8 @@ def rig(
         matrix, labels = labelled(training_rows)
         if bundle is None:
             bundle = train(matrix, labels, directory)
+        if compiled:
+            bundle = compiled_of(bundle, directory)
         yield Rig(directory, servers, bundle, events_of(matrix[:DISTINCT_EVENTS]))
 
 
@@ -186,6 +190,14 @@ def train(matrix: NDArray[np.float64], labels: NDArray[np.int64], directory: Pat
     np.savetxt(table, numbered, delimiter=",", header=header, comments="", fmt=formats)
     train_bundle(table, "label", "id", directory / "bundle")
     return directory / "bundle"
+
+
+def compiled_of(bundle: Path, directory: Path) -> Path:
+    """The same models, turned into ONNX."""
+    from lab.compiling import compile_models
+
+    made, _ = compile_models(bundle, directory / "bundle-compiled")
+    return made.directory
 
 
 @dataclass(frozen=True, slots=True)

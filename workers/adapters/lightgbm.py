@@ -31,6 +31,20 @@ def load(
     Raises:
         BundleError: the bytes are no LightGBM model.
     """
+    booster = booster_of(data)
+
+    def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(booster.predict(matrix, num_threads=threads), dtype=np.float64)
+
+    return LoadedModel(name, version, minimum, maximum, score, columns)
+
+
+def booster_of(data: bytes) -> Any:
+    """The `Booster` of which `save` wrote these bytes.
+
+    Raises:
+        BundleError: the bytes are no LightGBM model.
+    """
     from lightgbm import Booster
     from lightgbm.basic import LightGBMError
 
@@ -38,11 +52,6 @@ def load(
     if not data.startswith(b"tree\n"):
         raise BundleError("no LightGBM model: it does not begin with `tree`")
     try:
-        booster = Booster(model_str=data.decode())
+        return Booster(model_str=data.decode())
     except (LightGBMError, UnicodeDecodeError) as error:
         raise BundleError(f"no LightGBM model: {error}") from error
-
-    def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(booster.predict(matrix, num_threads=threads), dtype=np.float64)
-
-    return LoadedModel(name, version, minimum, maximum, score, columns)

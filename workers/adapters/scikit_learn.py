@@ -66,7 +66,7 @@ def load(
     """
     score = _plain_score(data)
     if score is None:
-        score = _score_of(_constructed(data))
+        score = _score_of(estimator_of(data))
     return LoadedModel(name, version, minimum, maximum, score, columns)
 
 
@@ -78,8 +78,12 @@ def _plain_score(data: bytes) -> Score | None:
         return None
 
 
-def _constructed(data: bytes) -> Any:
-    """The model in the file. Raises BundleError."""
+def estimator_of(data: bytes) -> Any:
+    """The fitted model of which `save` wrote these bytes.
+
+    Raises:
+        BundleError: see `load`.
+    """
     import skops.io
     from sklearn.exceptions import InconsistentVersionWarning
 

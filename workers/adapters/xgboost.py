@@ -34,6 +34,24 @@ def load(
     Raises:
         BundleError: the bytes are no XGBoost model.
     """
+    booster, trees = booster_of(data)
+    booster.set_param({"nthread": threads})
+
+    def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        answer = booster.inplace_predict(
+            matrix, iteration_range=(0, trees), validate_features=False
+        )
+        return np.asarray(answer, dtype=np.float64)
+
+    return LoadedModel(name, version, minimum, maximum, score, columns)
+
+
+def booster_of(data: bytes) -> tuple[Any, int]:
+    """The `Booster` of which `save` wrote these bytes, and how many rounds of it count; 0 is all.
+
+    Raises:
+        BundleError: the bytes are no XGBoost model.
+    """
     from xgboost import Booster
     from xgboost.core import XGBoostError
 
@@ -47,13 +65,6 @@ def load(
     except XGBoostError as error:
         problem = str(error).strip().splitlines()[0]
         raise BundleError(f"no XGBoost model: {problem}") from error
-    booster.set_param({"nthread": threads})
     # Trained with early stopping, the trees after the best iteration are not part of the model.
     best = booster.attributes().get("best_iteration")
-    trees = (0, int(best) + 1 if best else 0)
-
-    def score(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        answer = booster.inplace_predict(matrix, iteration_range=trees, validate_features=False)
-        return np.asarray(answer, dtype=np.float64)
-
-    return LoadedModel(name, version, minimum, maximum, score, columns)
+    return booster, int(best) + 1 if best else 0
