@@ -29,6 +29,10 @@ def compile_models(
     tolerance: Annotated[
         float, typer.Option(min=0.0, help="How far an answer may be from the old one.")
     ] = 1e-5,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A table of events on which answers are compared, too: CSV or Parquet."),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="A bundle at the same place may go.")
     ] = False,
@@ -41,6 +45,7 @@ def compile_models(
     """
     from lab.compiling import compile_models as compile_them
     from lab.compiling import microseconds_a_row
+    from lab.table import encode, read_table
     from registry.bundle import load_manifest
 
     names = [name.strip() for name in models.split(",") if name.strip()]
@@ -48,42 +53,42 @@ def compile_models(
     old = load_manifest(bundle)
     wanted = names or [model.name for model in old.manifest.models]
     before = {name: microseconds_a_row(old, name, _SIZES) for name in wanted}
-    made, done = compile_them(bundle, out, names, tolerance=tolerance, replace=replace)
+    more = None if data is None else encode(read_table(data), old.manifest.schema)
+    made, done = compile_them(bundle, out, names, tolerance=tolerance, more=more, replace=replace)
     after = {
         each.name: microseconds_a_row(made, each.name, _SIZES)
         for each in done
         if each.difference is not None
     }
-    if json:
-        import msgspec
-
-        whole = {
-            "bundle": str(made.directory),
-            "version": made.version,
-            "models": [
-                {
-                    "name": each.name,
-                    "format": each.format,
-                    "difference": each.difference,
-                    "problem": each.problem,
-                    "rows": _SIZES,
-                    "before_us": before[each.name],
-                    "after_us": after.get(each.name),
-                }
-                for each in done
-            ],
-        }
-        typer.echo(msgspec.json.encode(whole).decode())
-        return
-    typer.echo("\n".join(_lines(made, done, before, after)))
+    told = _as_json if json else _as_text
+    typer.echo(told(made, done, before, after))
 
 
-def _lines(
+def _as_json(
     made: "LoadedBundle",
     done: "Sequence[Compilation]",
     before: dict[str, list[float]],
     after: dict[str, list[float]],
-) -> list[str]:
+) -> str:
+    import dataclasses
+
+    import msgspec
+
+    models = [
+        dataclasses.asdict(each)
+        | {"rows": _SIZES, "before_us": before[each.name], "after_us": after.get(each.name)}
+        for each in done
+    ]
+    whole = {"bundle": str(made.directory), "version": made.version, "models": models}
+    return msgspec.json.encode(whole).decode()
+
+
+def _as_text(
+    made: "LoadedBundle",
+    done: "Sequence[Compilation]",
+    before: dict[str, list[float]],
+    after: dict[str, list[float]],
+) -> str:
     width = max(len(each.name) for each in done)
     heads = [f"{size:,} {'row' if size == 1 else 'rows'}" for size in _SIZES]
     lines = [f"{'us a row, in batches of':{width}}" + "".join(f"{head:>20}" for head in heads)]
@@ -94,4 +99,4 @@ def _lines(
         pairs = zip(before[each.name], after[each.name], strict=True)
         costs = "".join(f"{f'{old:.2f} -> {new:.2f}':>20}" for old, new in pairs)
         lines.append(f"{each.name:{width}}{costs}   answers within {each.difference:.1e}")
-    return [*lines, f"{made.directory}: version {made.version}"]
+    return "\n".join([*lines, f"{made.directory}: version {made.version}"])

@@ -69,6 +69,7 @@ def compile_models(
     names: Sequence[str] = (),
     *,
     tolerance: float = TOLERANCE,
+    more: Floats | None = None,
     replace: bool = False,
 ) -> tuple[LoadedBundle, list[Compilation]]:
     """Write a bundle whose members are ONNX models, as far as they answer alike.
@@ -81,6 +82,7 @@ def compile_models(
         names: which models; all of them if there are none.
         tolerance: how far an answer may be from the old one; where answers are larger than 1, so
             much of the largest.
+        more: float64[N, F], rows to compare answers on beside `probes`.
         replace: whether a bundle that is there may go.
 
     Raises:
@@ -95,7 +97,7 @@ def compile_models(
         if manifest.model(name) is None:
             known = ", ".join(model.name for model in manifest.models)
             raise BundleError(f"{bundle}: no model {name!r}; expected {known}")
-    rows = probes(manifest)
+    rows = probes(manifest) if more is None else np.vstack([probes(manifest), more])
     artefacts = {listed.path: read_artefact(old, listed) for listed in manifest.artefacts}
     entries, done = [], []
     for entry in manifest.models:

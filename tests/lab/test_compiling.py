@@ -112,16 +112,19 @@ def test_only_what_is_named_is_compiled(binary: LoadedBundle, tmp_path: Path) ->
     assert others == [m for m in binary.manifest.models if m.name != "random_forest"]
 
 
-def test_a_model_that_would_answer_otherwise_stays(
-    binary: LoadedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The converter forgets the last tree."""
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XGBoost's converter forgets the last tree."""
     convert = onnxmltools.convert.convert_xgboost
 
-    def forgetful(booster: Booster, *rest: object, **options: object):
+    def convert_less(booster: Booster, *rest: object, **options: object):
         return convert(booster[: booster.num_boosted_rounds() - 1], *rest, **options)
 
-    monkeypatch.setattr(onnxmltools.convert, "convert_xgboost", forgetful)
+    monkeypatch.setattr(onnxmltools.convert, "convert_xgboost", convert_less)
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_model_that_would_answer_otherwise_stays(binary: LoadedBundle, tmp_path: Path) -> None:
     made, done = compile_models(binary.directory, tmp_path / "compiled")
     [kept] = [each for each in done if each.difference is None]
     assert kept.name == "xgboost"
@@ -211,6 +214,16 @@ def test_the_command_says_what_became_of_each(binary: LoadedBundle, tmp_path: Pa
     for model in said["models"]:
         assert len(model["rows"]) == len(model["before_us"]) == len(model["after_us"]) == 3
         assert min(model["before_us"] + model["after_us"]) > 0
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_answers_are_compared_on_rows_of_ones_own_too(binary: LoadedBundle, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(table("binary"))
+    arguments = ["compile-models", "--bundle", str(binary.directory), "--models", "xgboost"]
+    arguments += ["--out", str(tmp_path / "own"), "--data", str(tmp_path / "own.csv")]
+    run = CliRunner().invoke(app, arguments)
+    assert isinstance(run.exception, BundleError)
+    assert f"of {len(probes(binary.manifest)) + ROWS} rows otherwise" in str(run.exception)
 
 
 def test_the_time_of_a_row_is_told_for_each_size(binary: LoadedBundle) -> None:
