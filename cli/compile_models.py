@@ -44,7 +44,8 @@ def compile_models(
     stays as it is. The new bundle has another version.
     """
     from lab.compiling import compile_models as compile_them
-    from lab.compiling import microseconds_a_row
+    from lab.compiling import probes
+    from lab.speed import microseconds_a_row
     from lab.table import encode, read_table
     from registry.bundle import load_manifest
 
@@ -52,11 +53,12 @@ def compile_models(
     # Read before it may be replaced; a model takes as long wherever its file is by then.
     old = load_manifest(bundle)
     wanted = names or [model.name for model in old.manifest.models]
-    before = {name: microseconds_a_row(old, name, _SIZES) for name in wanted}
+    rows = probes(old.manifest)
+    before = {name: microseconds_a_row(old, name, rows, _SIZES) for name in wanted}
     more = None if data is None else encode(read_table(data), old.manifest.schema)
     made, done = compile_them(bundle, out, names, tolerance=tolerance, more=more, replace=replace)
     after = {
-        each.name: microseconds_a_row(made, each.name, _SIZES)
+        each.name: microseconds_a_row(made, each.name, rows, _SIZES)
         for each in done
         if each.difference is not None
     }

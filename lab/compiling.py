@@ -6,17 +6,15 @@ tried on rows made of the bundle's golden ones; a model that does not stays as i
 rounded to float32: where one lies that close to a tree's threshold, it may fall to the other side.
 """
 
-import importlib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.to_onnx import CONVERTERS, library_versions, require_libraries
 from registry.bundle import (
     LoadedBundle,
     artefact_of,
@@ -30,8 +28,8 @@ from registry.manifest import Manifest, ModelEntry, ModelFormat, golden_of
 from streams.errors import BundleError
 from streams.features import Feature
 from streams.settings import ModelSettings
-from workers.adapters import lightgbm, onnx, scikit_learn, xgboost
-from workers.loading import load_model, load_models
+from workers.adapters import onnx
+from workers.loading import load_model
 
 Floats = NDArray[np.float64]
 
@@ -39,11 +37,6 @@ Floats = NDArray[np.float64]
 TOLERANCE = 1e-5
 PROBES = 2000
 _SEED = 0
-# What writes ONNX, and what runs it.
-_LIBRARIES = ("onnx", "onnxmltools", "onnxruntime", "skl2onnx")
-_TRIALS = 5
-_TRIAL_S = 0.02
-_US_PER_S = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +83,7 @@ def compile_models(
             library is not installed.
     """
     check_free(out, replace=replace)
-    _require_libraries()
+    require_libraries()
     verify(old := load_manifest(bundle))
     manifest = old.manifest
     for name in names:
@@ -114,7 +107,7 @@ def compile_models(
         reasons = "; ".join(f"{each.name}: {each.problem}" for each in done)
         raise BundleError(f"{bundle}: no model can be compiled: {reasons}")
     new = msgspec.structs.replace(
-        manifest, models=tuple(entries), libraries=manifest.libraries | _versions()
+        manifest, models=tuple(entries), libraries=manifest.libraries | library_versions()
     )
     return write_bundle(out, new, artefacts, replace=replace), done
 
@@ -152,13 +145,13 @@ def _compiled(
     bundle: LoadedBundle, entry: ModelEntry, rows: Floats, tolerance: float
 ) -> tuple[ModelEntry, Compilation, bytes]:
     """Its new entry, what is to be said of it, and its bytes, which are none if it stays."""
-    if entry.format not in _CONVERTERS:
+    if entry.format not in CONVERTERS:
         return entry, Compilation(entry.name, entry.format, problem=f"is {entry.format}"), b""
     data = read_artefact(bundle, entry.artefact)
     before = load_model(ModelSettings(name=entry.name), bundle).predict(rows)
     columns = bundle.manifest.columns
     try:
-        made = _CONVERTERS[entry.format](data, rows.shape[1], entry.name)
+        made = CONVERTERS[entry.format](data, rows.shape[1], entry.name)
         model = onnx.load(
             made, name=entry.name, version="", minimum=None, maximum=None, columns=columns
         )
@@ -187,110 +180,3 @@ def _otherwise(before: Floats, after: Floats, tolerance: float) -> str:
         return ""
     furthest = float(apart[wrong].max())
     return f"answers {int(wrong.sum())} of {len(wrong)} rows otherwise, by up to {furthest:.2g}"
-
-
-# -- each library's way ----------------------------------------------------------------------
-
-
-def _from_scikit_learn(data: bytes, features: int, _name: str) -> bytes:
-    from skl2onnx import to_onnx
-
-    estimator = scikit_learn.estimator_of(data)
-    # As a map from class to probability an answer would cost an object for each event.
-    options = {"zipmap": False} if hasattr(estimator, "predict_proba") else None
-    made = to_onnx(estimator, np.zeros((1, features), np.float32), options=options)
-    _lead_missing_values(made, estimator)
-    return onnx.save(made)
-
-
-def _lead_missing_values(made: Any, estimator: Any) -> None:
-    """Send missing values down a forest as scikit-learn does; skl2onnx (1.20) sends all right."""
-    forest = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-    nodes = [node for node in made.graph.node if node.op_type.startswith("TreeEnsemble")]
-    if not nodes or not hasattr(forest, "estimators_"):
-        return
-    [node] = nodes
-    attributes = {attribute.name: attribute for attribute in node.attribute}
-    to_left = [tree.tree_.missing_go_to_left for tree in forest.estimators_]
-    places = zip(attributes["nodes_treeids"].ints, attributes["nodes_nodeids"].ints, strict=True)
-    found = [int(to_left[tree][place]) for tree, place in places]
-    tracks = attributes.get("nodes_missing_value_tracks_true")
-    if tracks is None:
-        from onnx.helper import make_attribute
-
-        node.attribute.append(make_attribute("nodes_missing_value_tracks_true", found))
-    else:
-        del tracks.ints[:]
-        tracks.ints.extend(found)
-
-
-def _from_xgboost(data: bytes, features: int, name: str) -> bytes:
-    from onnxmltools.convert import convert_xgboost
-
-    booster, trees = xgboost.booster_of(data)
-    if trees:
-        booster = booster[:trees]
-    # The converter knows columns by their places, and wants names that say so.
-    booster.feature_names = None
-    return onnx.save(convert_xgboost(booster, name, initial_types=_inputs(features)))
-
-
-def _from_lightgbm(data: bytes, features: int, name: str) -> bytes:
-    from onnxmltools.convert import convert_lightgbm
-
-    booster = lightgbm.booster_of(data)
-    made = convert_lightgbm(booster, name, initial_types=_inputs(features), zipmap=False)
-    return onnx.save(made)
-
-
-def _inputs(features: int) -> list[tuple[str, Any]]:
-    from onnxmltools.convert.common.data_types import FloatTensorType
-
-    return [("features", FloatTensorType([None, features]))]
-
-
-_CONVERTERS: Mapping[ModelFormat, Callable[[bytes, int, str], bytes]] = {
-    "scikit-learn": _from_scikit_learn,
-    "xgboost": _from_xgboost,
-    "lightgbm": _from_lightgbm,
-}
-
-
-def _require_libraries() -> None:
-    for library in _LIBRARIES:
-        try:
-            importlib.import_module(library)
-        except ImportError as error:
-            raise BundleError(
-                f"compiling needs the library {library!r}; "
-                "install it with the extra `compile` of this product"
-            ) from error
-
-
-def _versions() -> dict[str, str]:
-    return {name: str(importlib.import_module(name).__version__) for name in _LIBRARIES}
-
-
-# -- how fast --------------------------------------------------------------------------------
-
-
-def microseconds_a_row(bundle: LoadedBundle, name: str, sizes: Sequence[int]) -> list[float]:
-    """What a row takes a member on this machine, in batches of each size; the best of some tries.
-
-    Raises:
-        BundleError: the model cannot be loaded.
-    """
-    [model] = load_models([ModelSettings(name=name)], bundle)
-    rows = probes(bundle.manifest)
-    found = []
-    for size in sizes:
-        batch = np.ascontiguousarray(np.resize(rows, (size, rows.shape[1])))
-        best_s = np.inf
-        for _ in range(_TRIALS):
-            calls, began_s = 0, time.perf_counter()
-            while (spent_s := time.perf_counter() - began_s) < _TRIAL_S:
-                model.predict(batch)
-                calls += 1
-            best_s = min(best_s, spent_s / calls)
-        found.append(best_s / size * _US_PER_S)
-    return found

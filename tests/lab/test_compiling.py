@@ -7,18 +7,25 @@ import msgspec
 import numpy as np
 import onnxmltools.convert
 import pytest
+from sklearn.base import ClassifierMixin
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from typer.testing import CliRunner
 from xgboost import Booster, XGBClassifier
 
 from cli.main import app
-from lab import compiling
+from lab import compiling, to_onnx
 from lab.adding import add_model
-from lab.compiling import compile_models, microseconds_a_row, probes
+from lab.compiling import compile_models, probes
+from lab.speed import microseconds_a_row
 from lab.train import train_bundle
 from registry.bundle import LoadedBundle, load_manifest, verify
 from registry.manifest import Task
 from streams.errors import BundleError
 from streams.settings import ModelSettings
+from workers.adapters import scikit_learn
 from workers.adapters import xgboost as xgboost_adapter
 from workers.loading import load_models
 
@@ -155,6 +162,31 @@ def test_a_model_that_stopped_early_is_compiled_up_to_its_best_round(
     np.testing.assert_allclose(answers, estimator.predict_proba(rows)[:, 1], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        DecisionTreeClassifier(max_depth=4, random_state=0),
+        ExtraTreesClassifier(10, max_depth=4, random_state=0),
+        Pipeline([("scale", StandardScaler()), ("tree", RandomForestClassifier(5))]),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_trees_of_every_kind_lead_missing_values_as_they_did(
+    binary: LoadedBundle, tmp_path: Path, estimator: ClassifierMixin
+) -> None:
+    chance = np.random.default_rng(8)
+    rows = chance.normal(size=(300, 4)).astype(np.float32).astype(np.float64)
+    labels = (rows[:, 0] > 0.2).astype(int)
+    # Where the first feature is missing, mostly the label is 1.
+    rows[chance.random(300) < np.where(labels, 0.3, 0.02), 0] = np.nan
+    (tmp_path / "trees.skops").write_bytes(scikit_learn.save(estimator.fit(rows, labels)))
+    add_model(binary.directory, tmp_path / "trees.skops", "trees", tmp_path / "with")
+    made, [done] = compile_models(tmp_path / "with", tmp_path / "compiled", ["trees"])
+    assert done.problem == ""
+    expected = estimator.predict_proba(rows)[:, 1]
+    np.testing.assert_allclose(answers_of(made, rows)["trees"], expected, atol=1e-5)
+
+
 def test_what_is_asked_of_it_must_be_there(
     binary: LoadedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,14 +210,14 @@ def test_what_is_asked_of_it_must_be_there(
 
 
 def _hide(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = compiling.importlib.import_module
+    real = to_onnx.importlib.import_module
 
     def missing(name: str, *rest: str):
         if name == library:
             raise builtins.ImportError(f"No module named {name!r}", name=name)
         return real(name, *rest)
 
-    monkeypatch.setattr(compiling.importlib, "import_module", missing)
+    monkeypatch.setattr(to_onnx.importlib, "import_module", missing)
 
 
 def test_probes_are_rows_that_could_come(binary: LoadedBundle) -> None:
@@ -227,6 +259,6 @@ def test_answers_are_compared_on_rows_of_ones_own_too(binary: LoadedBundle, tmp_
 
 
 def test_the_time_of_a_row_is_told_for_each_size(binary: LoadedBundle) -> None:
-    found = microseconds_a_row(binary, "logistic_regression", (1, 100))
+    found = microseconds_a_row(binary, "logistic_regression", probes(binary.manifest), (1, 100))
     assert len(found) == 2
     assert min(found) > 0
