@@ -141,7 +141,7 @@ def rig(
         bundle: an ensemble for the features `f0` to `f29`.
         servers: a broker that is there; else one is started.
         properties: of the broker that is started.
-        long_lived: it spends its first minute on compiling: for steady streams, not for short
+        long_lived: it spends its first two minutes on compiling: for steady streams, not for short
             backlogs.
         training_rows: of the synthetic table.
         compiled: the models are turned into ONNX.

@@ -211,7 +211,7 @@ class EmbeddedCluster:
             heap_mb: The Java heap of each broker, in MiB.
             port: The port of the first broker; 0 takes a free one.
             listeners: More addresses. Brokers speak with each other through the plain one.
-            long_lived: Compile as a server would: busier in its first minute, faster afterwards.
+            long_lived: Compile as a server would: busier in its first two minutes, faster then.
         """
         assert brokers >= 1, "a cluster has at least one broker"
         self._directory = directory.resolve()
