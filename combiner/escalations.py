@@ -7,6 +7,7 @@ models had been late; so nothing here waits, and nothing raises.
 
 import contextlib
 import logging
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from combiner.output import Place
 from combiner.window import EventBlock
 from streams import signals
-from streams.client import misconfigured
+from streams.client import misconfigured, plain_errors
+from streams.errors import BrokerError
 from streams.escalations import escalation_headers
 from streams.instants import NS_PER_MS, Clock
+from streams.lifeline import Lifeline
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.sink import producer_config
@@ -41,29 +44,54 @@ class Escalations:
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: Clock) -> None:
+        self._kafka = settings.kafka
         self._topic = settings.topics.escalations
         self._metrics = metrics
         self._clock = clock
         self._complained_ns: int | None = None
         tuning = settings.combiner
-        properties: dict[str, Any] = {
+        self._properties: dict[str, Any] = {
             # Nobody waits longer for an answer; the client wants some time for batches.
             "message.timeout.ms": max(tuning.catch_up_limit_ms, tuning.deadline_ms, 1000),
             **producer_config(settings.kafka),
             "on_delivery": self._delivered,
             "delivery.report.only.error": True,
         }
+        self._begin()
+
+    def _begin(self) -> None:
         try:
-            self._producer = Producer(properties)
+            self._producer = producer = Producer(self._properties)
         except (KafkaException, ValueError, TypeError) as error:
             raise misconfigured(error) from error
+        self._cut_off = cut_off = threading.Event()
+
+        def on_lost(problem: BrokerError) -> None:
+            log.warning("%s", problem)
+            cut_off.set()
+
+        self._lifeline = Lifeline(
+            self._kafka, producer, lambda wait_s: producer.list_topics(self._topic, wait_s), on_lost
+        )
+
+    def _begin_anew(self, why: str) -> None:
+        """Go on with a new client; what the old one still has is lost."""
+        log.warning("another client escalates from now on: %s", why)
+        self.close()
+        self._begin()
 
     def publish(self, escalated: Sequence[tuple[Place, EventBlock]]) -> None:
         """Queue events of some places; whatever finds no room is lost. Never waits."""
         for place, block in escalated:
             self._metrics.counter(signals.ESCALATED).inc(len(block))
             self._queue(place, block)
-        self._producer.poll(0)
+        try:
+            with plain_errors():
+                self._producer.poll(0)
+        except KafkaException as error:
+            self._begin_anew(error.args[0].str())
+        if self._cut_off.is_set():
+            self._begin_anew("the client has lost its brokers")
 
     def _queue(self, place: Place, block: EventBlock) -> None:
         values = block.values
@@ -97,6 +125,7 @@ class Escalations:
 
     def close(self) -> None:
         """What has not left by now concerns nobody any more."""
-        with contextlib.suppress(KafkaException):
+        self._lifeline.let_go()
+        with contextlib.suppress(KafkaException), plain_errors():
             self._producer.purge()
             self._producer.poll(0)

@@ -34,7 +34,7 @@ from combiner.output import Output, Place
 from combiner.rewinding import RewindError
 from combiner.shipment import Load, Shipment
 from combiner.window import BadRecord
-from streams.client import translated
+from streams.client import plain_errors, translated
 from streams.columns import Position
 from streams.errors import BrokerError, EnsembleError, FencedError
 from streams.lifeline import Lifeline
@@ -217,7 +217,8 @@ class Outbox:
         if not self._config.transactional_id or not places:
             return
         try:
-            self._give_up_what_hangs([committable(place, 0) for place in places], group)
+            with plain_errors():
+                self._give_up_what_hangs([committable(place, 0) for place in places], group)
         except KafkaException as error:
             raise translated(error, "cannot end what hangs") from error
 
@@ -236,7 +237,8 @@ class Outbox:
         try:
             publish = self._transact if self._config.transactional_id else self._publish
             while (load := self._next_load()) is not None:
-                publish(load)
+                with plain_errors():
+                    publish(load)
         except EnsembleError as error:
             self._fail(error)
         except KafkaException as error:
@@ -384,7 +386,7 @@ class Outbox:
         if not self._config.transactional_id:
             return RewindError(str(problem)) if self.too_large else problem
         slept = self._took_s() > self._transaction_timeout_s + 1.0
-        with contextlib.suppress(KafkaException):
+        with contextlib.suppress(KafkaException), plain_errors():
             self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
         return RewindError(str(problem), doubtful=slept)
 

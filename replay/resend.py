@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 
 from replay.done import MAX_TEXT, Done
 from replay.letters import Letter, headers_again, letter_of, verdict_of
-from streams.client import misconfigured, translated
+from streams.client import misconfigured, plain_errors, translated
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 from streams.sink import producer_config
@@ -192,10 +192,11 @@ class Desk:
             producer.send_offsets_to_transaction(
                 positions, self.reader.consumer.consumer_group_metadata(), TIMEOUT_S
             )
-            producer.commit_transaction(_TRANSACTION_TIMEOUT_S)
+            with plain_errors():
+                producer.commit_transaction(_TRANSACTION_TIMEOUT_S)
         except KafkaException as error:
             problem = translated(error, "not sent")
-            with contextlib.suppress(KafkaException):
+            with contextlib.suppress(KafkaException), plain_errors():
                 producer.abort_transaction(TIMEOUT_S)
             raise problem from error
 

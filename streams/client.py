@@ -6,7 +6,8 @@ names carry the product's promises (who a client is, when it commits) and are no
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,24 @@ def misconfigured(error: Exception) -> ConfigurationError:
 def is_passing(error: KafkaError) -> bool:
     """Whether the client gets over it by itself."""
     return not error.fatal() and error.code() in _PASSING
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Around calls within which a client hands things out: lets its fatal error be told.
+
+    The client sets that one and goes on handing out log lines and acknowledgements, which Python
+    takes for a fault of the callbacks' (`SystemError`, whose cause is the error).
+
+    Raises:
+        KafkaException: the client failed for good.
+    """
+    try:
+        yield
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
 
 
 def translated(error: KafkaException | KafkaError, what: str) -> BrokerError:

@@ -15,7 +15,14 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from streams.client import ANSWER_TIMEOUT_S, Watch, is_passing, misconfigured, translated
+from streams.client import (
+    ANSWER_TIMEOUT_S,
+    Watch,
+    is_passing,
+    misconfigured,
+    plain_errors,
+    translated,
+)
 from streams.consumers import consumer_config
 from streams.errors import BrokerError
 from streams.lifeline import ConsumersLifeline
@@ -122,14 +129,22 @@ class TopicReader:
         """
         while not stop.is_set() and (follow or self._open):
             self._watch.check()
-            # Asked for many, the client waits for all of them or the timeout: one first.
-            messages = self._consumer.consume(1, _WAIT_S)
-            if messages:
-                messages += self._consumer.consume(_FETCH_RECORDS - 1, 0)
+            messages = self._fetch()
             self._lifeline.serve(heard=bool(messages))
             records = [message for message in messages if self._is_record(message)]
             if records:
                 yield records
+
+    def _fetch(self) -> list[Message]:
+        try:
+            with plain_errors():
+                # Asked for many, the client waits for all of them or the timeout: one first.
+                messages = self._consumer.consume(1, _WAIT_S)
+                if messages:
+                    messages += self._consumer.consume(_FETCH_RECORDS - 1, 0)
+        except KafkaException as error:
+            raise translated(error, "cannot read") from error
+        return messages
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()

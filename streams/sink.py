@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -13,6 +13,7 @@ from streams.client import (
     Watch,
     cluster_metadata,
     misconfigured,
+    plain_errors,
     shared_properties,
     translated,
     user_properties,
@@ -28,6 +29,9 @@ ANY_PARTITION = -1
 # How long a full queue may stay full before it counts as a broker that does not answer.
 QUEUE_FULL_TIMEOUT_S = 30.0
 _QUEUE_FULL_WAIT_S = 0.05
+# A broker that has just started, or one of several, hears of a topic that was made a little later.
+_HEARSAY_S = 3.0
+_LOOK_AGAIN_S = 0.1
 _QUEUE_FULL = KafkaError._QUEUE_FULL  # noqa: SLF001 -- the client's own name for it
 
 _DEFAULTS: Properties = {
@@ -85,11 +89,16 @@ class Sink:
         """How many partitions these topics have.
 
         Raises:
-            BrokerError: the broker does not answer, or lacks one of them.
+            BrokerError: the broker does not answer, or lacks one of them and goes on to.
             AccessError: it does not let this client in, or not see one of them.
         """
-        found = cluster_metadata(self._producer, self._watch, self._kafka).topics
-        missing = [name for name in names if name not in found]
+        give_up_s = monotonic() + _HEARSAY_S
+        while True:
+            found = cluster_metadata(self._producer, self._watch, self._kafka).topics
+            missing = [name for name in names if name not in found]
+            if not missing or monotonic() > give_up_s:
+                break
+            sleep(_LOOK_AGAIN_S)
         if missing:
             # Topics that this client may not see are left out of the list without a word.
             TopicAdmin(self._kafka).require_access(missing)
@@ -192,7 +201,7 @@ class Sink:
     def _wait_for_room(self, give_up_s: float) -> None:
         if monotonic() > give_up_s:
             raise BrokerError(f"the broker took nothing for {QUEUE_FULL_TIMEOUT_S:g} s")
-        self._producer.poll(_QUEUE_FULL_WAIT_S)
+        self.poll(_QUEUE_FULL_WAIT_S)
 
     def _undelivered(self, error: KafkaError, topic: str) -> None:
         self._watch.fail(translated(error, f"topic {topic}: a record was not delivered"))
@@ -204,7 +213,8 @@ class Sink:
             BrokerError: a record was not delivered.
         """
         try:
-            self._producer.poll(timeout_s)
+            with plain_errors():
+                self._producer.poll(timeout_s)
         except KafkaException as error:
             raise translated(error, "cannot produce") from error
         self._watch.check()
@@ -216,7 +226,8 @@ class Sink:
             BrokerError: a record was not delivered, or not within `timeout_s` seconds.
         """
         try:
-            left = self._producer.flush(timeout_s)
+            with plain_errors():
+                left = self._producer.flush(timeout_s)
         except KafkaException as error:
             raise translated(error, "cannot produce") from error
         self._watch.check()

@@ -17,6 +17,7 @@ from streams.client import (
     Watch,
     is_passing,
     misconfigured,
+    plain_errors,
     translated,
 )
 from streams.columns import Place, Position
@@ -126,12 +127,13 @@ class Source:
         self._watch.check()
         self._membership.listen()
         try:
-            # Asked for many, the client waits for all of them or the timeout: one first.
-            messages = self.consumer.consume(1, timeout_s)
-            if messages and max_records > 1:
-                self._membership.given_back.clear()
-                more = self.consumer.consume(max_records - 1, 0)
-                messages = self._membership.still_ours(messages) + more
+            with plain_errors():
+                # Asked for many, the client waits for all of them or the timeout: one first.
+                messages = self.consumer.consume(1, timeout_s)
+                if messages and max_records > 1:
+                    self._membership.given_back.clear()
+                    more = self.consumer.consume(max_records - 1, 0)
+                    messages = self._membership.still_ours(messages) + more
         except KafkaException as error:
             raise translated(error, "cannot fetch") from error
         self._lifeline.serve(heard=bool(messages))
@@ -291,7 +293,8 @@ class Source:
         self._lifeline.close()
         try:
             if self.consumer not in _CUT_OFF:
-                self.consumer.close()
+                with plain_errors():
+                    self.consumer.close()
         except KafkaException as error:
             log.warning("leaving the group: %s", error)
         finally:

@@ -8,7 +8,7 @@ from typing import Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from streams.client import Watch, is_passing, misconfigured, translated
+from streams.client import Watch, is_passing, misconfigured, plain_errors, translated
 from streams.consumers import consumer_config
 from streams.errors import BrokerError
 from streams.settings import KafkaSettings
@@ -113,10 +113,11 @@ class StretchReader:
             silent_s = 0.0
             while self._open and not (stop is not None and stop.is_set()):
                 self._watch.check()
-                # Asked for many, the client waits for all of them or the timeout: one first.
-                messages = self.consumer.consume(1, _WAIT_S)
-                if messages:
-                    messages += self.consumer.consume(_FETCH_RECORDS - 1, 0)
+                with plain_errors():
+                    # Asked for many, the client waits for all of them or the timeout: one first.
+                    messages = self.consumer.consume(1, _WAIT_S)
+                    if messages:
+                        messages += self.consumer.consume(_FETCH_RECORDS - 1, 0)
                 silent_s = 0.0 if messages else silent_s + _WAIT_S
                 if silent_s > _SILENCE_S:
                     raise BrokerError(f"the broker says nothing for {_SILENCE_S:g} s")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from confluent_kafka import KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, Producer
 
 from chaos.plan import PARTITIONS, make_bundle
 from chaos.reader import (
@@ -27,6 +27,7 @@ from chaos.reader import (
     TIMEOUT_S,
     Background,
     Reader,
+    places_of,
     read_all,
     reading,
     wait_for,
@@ -37,7 +38,8 @@ from cli.stopping import stop_event
 from combiner.process import run_combiner
 from streams.errors import BrokerError, EnsembleError, FencedError
 from streams.frames import PredictionFrame, encode_frame
-from streams.settings import Settings
+from streams.lifeline import ConsumersLifeline, Lifeline
+from streams.settings import KafkaSettings, Settings
 
 ROOT = Path(__file__).parent.parent.parent
 LARGE_BYTES = 6_000_000
@@ -47,25 +49,68 @@ RETRIABLE = {BrokerError.exit_code, FencedError.exit_code}
 Part = TypeVar("Part", bound=Background)
 
 
-class Health(Background):
-    """What the combiners say about the models."""
+class Listener(Background):
+    """Reads a topic from its first record on, whatever becomes of the broker."""
 
-    def __init__(self, live: "Live") -> None:
-        super().__init__("health")
-        self.states: dict[str, str] = {}
-        self._consumer = reading(live.servers)
-        self._consumer.assign([TopicPartition(live.health, 0, 0)])
-        self._thread.start()
+    def __init__(self, name: str, servers: str, topic: str, partitions: int) -> None:
+        super().__init__(name)
+        self._consumer = reading(servers)
+        self._consumer.assign(places_of([topic], partitions))
+        self._lost: list[BrokerError] = []
+        self._lifeline = ConsumersLifeline(
+            KafkaSettings(bootstrap_servers=servers), self._consumer, topic, self._lost.append
+        )
 
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                for message in self._consumer.consume(1, 0.05):
-                    if message.error() is None:
-                        record = json.loads(message.value() or b"")
-                        self.states[record["model"]] = record["state"]
+                if self._lost:
+                    raise self._lost[0]
+                messages = self._consumer.consume(1, 0.05)
+                messages += self._consumer.consume(499, 0)
+                self._lifeline.serve(heard=bool(messages))
+                self._hear([message for message in messages if message.error() is None])
         finally:
+            self._lifeline.close()
             self._consumer.close()
+
+    def _hear(self, messages: list[Message]) -> None:
+        """What there is; often nothing."""
+        raise AssertionError("a listener that does nothing")
+
+
+def sending(servers: str, topic: str, **properties: str | int | bool) -> tuple[Producer, Lifeline]:
+    """A producer that sends what it was given, whatever becomes of the broker."""
+    producer = Producer(
+        {
+            "bootstrap.servers": servers,
+            "enable.idempotence": True,
+            **RECONNECTING,
+            **properties,
+        }
+    )
+    lifeline = Lifeline(
+        KafkaSettings(bootstrap_servers=servers),
+        producer,
+        lambda wait_s: producer.list_topics(topic, wait_s),
+        # One that is lost all the same does not send, which is found where that is waited for.
+        lambda _problem: None,
+    )
+    return producer, lifeline
+
+
+class Health(Listener):
+    """What the combiners say about the models."""
+
+    def __init__(self, live: "Live") -> None:
+        super().__init__("health", live.servers, live.health, 1)
+        self.states: dict[str, str] = {}
+        self._thread.start()
+
+    def _hear(self, messages: list[Message]) -> None:
+        for message in messages:
+            record = json.loads(message.value() or b"")
+            self.states[record["model"]] = record["state"]
 
     def await_state(self, model: str, state: str) -> None:
         wait_for(lambda: self.states.get(model) == state, lambda: str(self.states))
@@ -97,39 +142,34 @@ def answer_of(model: str, offset: int) -> float:
     return (offset * 7 + sum(model.encode()) * 13) % 101 / 100
 
 
-class Models(Background):
+class Models(Listener):
     """Answers events as models would, each in its own way, which may change at any time."""
 
     def __init__(self, live: "Live", names: Sequence[str]) -> None:
-        super().__init__("models")
+        super().__init__("models", live.servers, live.events, PARTITIONS)
         self.behaviour: dict[str, Behaviour] = dict.fromkeys(names, "answers")
         self._live = live
         self._later: deque[tuple[float, list[PredictionFrame]]] = deque()
         self._waiting: list[PredictionFrame] = []
-        self._consumer = reading(live.servers)
-        self._consumer.assign([TopicPartition(live.events, p, 0) for p in range(PARTITIONS)])
-        self._producer = Producer(
-            {"bootstrap.servers": live.servers, "enable.idempotence": True, **RECONNECTING}
-        )
+        self._producer, self._sending = sending(live.servers, live.predictions)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            while not self._stop.is_set():
-                offsets: dict[int, list[int]] = {}
-                for message in self._consumer.consume(1, 0.05) + self._consumer.consume(499, 0):
-                    if message.error() is None:
-                        offsets.setdefault(message.partition() or 0, []).append(
-                            message.offset() or 0
-                        )
-                for partition, found in offsets.items():
-                    for model, behaviour in list(self.behaviour.items()):
-                        self._answer(model, behaviour, partition, found)
-                self._send_what_was_kept()
-                self._producer.poll(0)
+            super()._run()
         finally:
-            self._consumer.close()
             self._producer.flush(TIMEOUT_S)
+            self._sending.let_go()
+
+    def _hear(self, messages: list[Message]) -> None:
+        offsets: dict[int, list[int]] = {}
+        for message in messages:
+            offsets.setdefault(message.partition() or 0, []).append(message.offset() or 0)
+        for partition, found in offsets.items():
+            for model, behaviour in list(self.behaviour.items()):
+                self._answer(model, behaviour, partition, found)
+        self._send_what_was_kept()
+        self._producer.poll(0)
 
     def _answer(self, model: str, behaviour: Behaviour, partition: int, offsets: list[int]) -> None:
         """Say it, or keep it for later."""
@@ -281,14 +321,8 @@ class Live:
         self.health = make_topic("health")
         self.ensemble = self.events.removesuffix("-events")
         self.bundle = make_bundle(directory / "bundle")
-        self.producer = Producer(
-            {
-                "bootstrap.servers": servers,
-                "enable.idempotence": True,
-                "linger.ms": 1,
-                "message.max.bytes": LARGE_BYTES,
-                **RECONNECTING,
-            }
+        self.producer, self._sending = sending(
+            servers, self.events, **{"linger.ms": 1, "message.max.bytes": LARGE_BYTES}
         )
         self.acknowledged: set[str] = set()
         self.failed: list[KafkaError] = []
@@ -343,6 +377,7 @@ class Live:
     def close(self) -> None:
         """End everything, whatever fails on the way."""
         with ExitStack() as stack:
+            stack.callback(self._sending.let_go)
             for part in self._parts:
                 stack.callback(part.close)
             for process in self.processes:

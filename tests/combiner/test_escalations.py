@@ -10,8 +10,10 @@ from combiner.escalations import Escalations
 from combiner.window import EventBlock
 from streams import signals
 from streams.clock import SystemClock
+from streams.errors import BrokerError
 from streams.metrics import Metrics
 from streams.settings import Settings
+from tests.fatal import fail_for_good
 
 PLACE = ("events", 0)
 ROOM = 20
@@ -73,3 +75,23 @@ def test_an_event_that_is_too_large_takes_no_other_with_it(
     assert counts(metrics) == (3, 1)
     escalations.publish([(PLACE, block(*[b"{}"] * ROOM))])
     assert counts(metrics) == (3 + ROOM, 1 + 2), "both others are in the queue"
+
+
+def test_a_client_that_fails_for_good_is_replaced(
+    escalations: Escalations, metrics: Metrics
+) -> None:
+    escalations.publish([(PLACE, block(b"{}", b"{}"))])
+    fail_for_good(escalations._producer)
+    escalations.publish([(PLACE, block(b"{}"))])
+    assert counts(metrics) == (3, 3)
+    escalations.publish([(PLACE, block(*[b"{}"] * (ROOM + 1)))])
+    assert counts(metrics) == (3 + ROOM + 1, 3 + 1), "the new one takes what it has room for"
+
+
+def test_so_is_one_that_has_lost_its_brokers(escalations: Escalations, metrics: Metrics) -> None:
+    escalations.publish([(PLACE, block(b"{}", b"{}"))])
+    escalations._lifeline._on_lost(BrokerError("lost"))
+    escalations.publish([(PLACE, block(b"{}"))])
+    assert counts(metrics) == (3, 3)
+    escalations.publish([(PLACE, block(*[b"{}"] * ROOM))])
+    assert counts(metrics) == (3 + ROOM, 3)

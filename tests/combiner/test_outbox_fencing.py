@@ -36,8 +36,22 @@ class FencedProducer:
         """Nothing."""
 
 
-def failure(monkeypatch: pytest.MonkeyPatch, transaction_timeout_ms: int) -> BrokerError:
-    monkeypatch.setattr(outbox_module, "Producer", FencedProducer)
+class InterruptedProducer(FencedProducer):
+    """One that hands out log lines when it is refused."""
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        try:
+            super().send_offsets_to_transaction()
+        except KafkaException as error:
+            raise SystemError("returned a result with an exception set") from error
+
+
+def failure(
+    monkeypatch: pytest.MonkeyPatch,
+    transaction_timeout_ms: int,
+    producer: type[FencedProducer] = FencedProducer,
+) -> BrokerError:
+    monkeypatch.setattr(outbox_module, "Producer", producer)
     monkeypatch.setattr(outbox_module, "give_up_what_hangs", lambda *_: None)
     kafka = KafkaSettings(producer={"transaction.timeout.ms": transaction_timeout_ms})
     outbox = Outbox(OutboxConfig(kafka, "s", "d", "e@1", "e.0", 0), lambda *_: None)
@@ -48,9 +62,12 @@ def failure(monkeypatch: pytest.MonkeyPatch, transaction_timeout_ms: int) -> Bro
     return raised.value
 
 
-def test_a_fenced_producer_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("producer", [FencedProducer, InterruptedProducer])
+def test_a_fenced_producer_is_in_doubt(
+    monkeypatch: pytest.MonkeyPatch, producer: type[FencedProducer]
+) -> None:
     """Another process has the slot, or one that had it woke up and asked for a newer epoch."""
-    found = failure(monkeypatch, 10_000)
+    found = failure(monkeypatch, 10_000, producer)
     assert isinstance(found, RewindError)
     assert found.doubtful
     assert "there is a newer epoch" in str(found)

@@ -1,5 +1,6 @@
 """Client properties: ours, the user's on top, secrets from files; and Faust's view of them."""
 
+import logging
 import ssl
 
 import faust
@@ -7,12 +8,13 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.app import credentials, make_app
-from streams.client import Watch, is_passing, translated
+from streams.client import Watch, is_passing, plain_errors, translated
 from streams.consumers import consumer_config
 from streams.errors import AccessError, BrokerError, ConfigurationError, FencedError
 from streams.settings import KafkaSettings
 from streams.sink import Sink, producer_config
 from streams.source import Source
+from tests.fatal import fail_for_good
 
 
 def test_the_users_properties_win_and_go_where_they_belong():
@@ -165,3 +167,20 @@ def test_faust_is_given_the_same_credentials():
 def test_what_faust_cannot_do_is_said(properties, problem):
     with pytest.raises(ConfigurationError, match=problem):
         credentials(properties)
+
+
+@pytest.mark.parametrize("ask", [lambda sink: sink.poll(0.5), lambda sink: sink.flush(0.5)])
+def test_a_client_that_fails_for_good_says_why(ask, caplog: pytest.LogCaptureFixture) -> None:
+    """Its error is told while log lines wait; Python would take it for a fault of theirs."""
+    caplog.set_level(logging.DEBUG)
+    sink = Sink(KafkaSettings(bootstrap_servers="127.0.0.1:1", properties={"debug": "all"}))
+    sink.produce("t", value=b"waits")
+    fail_for_good(sink._producer)
+    with pytest.raises(BrokerError, match=r"cannot produce: .*told to"):
+        ask(sink)
+    sink.close(0.1)
+
+
+def test_what_is_no_error_of_a_client_stays_as_it_is() -> None:
+    with pytest.raises(SystemError, match="mine"), plain_errors():
+        raise SystemError("mine")
