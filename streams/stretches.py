@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from streams.client import Watch, is_passing, misconfigured, plain_errors, translated
 from streams.consumers import consumer_config
 from streams.errors import BrokerError
+from streams.offsets import watermarks
 from streams.settings import KafkaSettings
 
 Place = tuple[str, int]  # topic, partition
@@ -69,13 +70,7 @@ class StretchReader:
         Raises:
             BrokerError: the broker does not answer.
         """
-        try:
-            marks = self.consumer.get_watermark_offsets(TopicPartition(*place), TIMEOUT_S)
-        except KafkaException as error:
-            raise translated(error, f"no offsets of {place[0]}/{place[1]}") from error
-        if marks is None:
-            raise BrokerError(f"no offsets of {place[0]}/{place[1]} within {TIMEOUT_S:g} s")
-        return int(marks[0]), int(marks[1])
+        return watermarks(self.consumer, place)
 
     def at_time(self, place: Place, time_ms: int) -> int:
         """The first offset whose record has this timestamp or a later one; else the end.
