@@ -85,16 +85,12 @@ def compile_models(
     check_free(out, replace=replace)
     require_libraries()
     verify(old := load_manifest(bundle))
-    manifest = old.manifest
-    for name in names:
-        if manifest.model(name) is None:
-            known = ", ".join(model.name for model in manifest.models)
-            raise BundleError(f"{bundle}: no model {name!r}; expected {known}")
+    manifest, wanted = old.manifest, chosen(old, names)
     rows = probes(manifest) if more is None else np.vstack([probes(manifest), more])
     artefacts = {listed.path: read_artefact(old, listed) for listed in manifest.artefacts}
     entries, done = [], []
     for entry in manifest.models:
-        if not names or entry.name in names:
+        if entry.name in wanted:
             made, compilation, data = _compiled(old, entry, rows, tolerance)
             if data:
                 del artefacts[entry.artefact.path]
@@ -110,6 +106,19 @@ def compile_models(
         manifest, models=tuple(entries), libraries=manifest.libraries | library_versions()
     )
     return write_bundle(out, new, artefacts, replace=replace), done
+
+
+def chosen(bundle: LoadedBundle, names: Sequence[str]) -> list[str]:
+    """These models of a bundle; all of them if there are none.
+
+    Raises:
+        BundleError: it has no model of such a name.
+    """
+    known = [model.name for model in bundle.manifest.models]
+    for name in names:
+        if name not in known:
+            raise BundleError(f"{bundle.directory}: no model {name!r}; expected {', '.join(known)}")
+    return list(names) or known
 
 
 def probes(manifest: Manifest) -> Floats:
