@@ -139,6 +139,7 @@ class Proxy:
         self._chance = random.Random(seed)
         self._toxics = HEALTHY
         self._links: set[_Link] = set()
+        self._ways: set[asyncio.Task[None]] = set()  # one for each connection
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._well: asyncio.Event | None = None
@@ -195,7 +196,7 @@ class Proxy:
         await self._listen()
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port)
+        self._server = await asyncio.start_server(self._welcome, LOOPBACK, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _set(self, toxics: Toxics) -> None:
@@ -225,13 +226,22 @@ class Proxy:
     async def _end(self) -> None:
         if self._server is not None:
             self._server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        for link in self._links:
-            _reset(link.client)
-            _reset(link.server)
+        await self._cut()
+        # One that the loop is just accepting is not ours yet; cancelled, it would stay open.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for way in self._ways:
+                way.cancel()
+            await asyncio.wait(others)
+
+    def _welcome(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        way = self._loop.create_task(self._accept(reader, client))
+        self._ways.add(way)
+
+        def ended(_: object) -> None:
+            self._ways.discard(way)
+            client.close()
+
+        way.add_done_callback(ended)
 
     async def _accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         assert self._well is not None

@@ -373,7 +373,9 @@ class Outbox:
 
     def _judged(self, error: KafkaException) -> EnsembleError:
         """What an error of the client means for this process."""
-        problem = translated(error, "publishing failed")
+        # What was not delivered is the reason; what is asked next only finds that it failed.
+        undelivered = self._undelivered if self.too_large else None
+        problem = translated(undelivered or error, "publishing failed")
         if isinstance(problem, FencedError):
             # An epoch proves nothing; the group knows who has the slot. The broker fences a
             # producer whose transaction took too long. And while a transaction is under way it

@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import settings
 
+from chaos.reader import wait_for
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
 
 # Machines are shared: the time of one example says nothing about the code.
@@ -32,7 +33,13 @@ class Topics:
         properties = {key.replace("_", "."): value for key, value in config.items()}
         request = NewTopic(topic, num_partitions=partitions, config=properties)
         self._admin.create_topics([request])[topic].result(TOPIC_TIMEOUT_S)
+        # A broker hears of it a little later; a consumer that asks before is told of no such topic.
+        wait_for(lambda: self._is_there(topic, partitions), lambda: f"no {topic}")
         return topic
+
+    def _is_there(self, topic: str, partitions: int) -> bool:
+        found = self._admin.list_topics(topic, TOPIC_TIMEOUT_S).topics[topic]
+        return found.error is None and len(found.partitions) == partitions
 
 
 @pytest.fixture(scope="session")

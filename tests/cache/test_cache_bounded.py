@@ -78,12 +78,18 @@ def test_helpers_are_few_and_go_home(toy: ToyStore) -> None:
 
 def test_waiting_calls_are_bounded(toy: ToyStore) -> None:
     toy.pass_reads.clear()
-    bounded = BoundedStore(toy, timeout_ms=1)
-    for _ in range(MAX_HELPERS + MAX_WAITING):
-        with pytest.raises(CacheError, match="no answer"):
-            bounded.get_many([b"a"])
+    bounded = BoundedStore(toy, timeout_ms=60_000)
+    most = MAX_HELPERS + MAX_WAITING
+    callers = [threading.Thread(target=bounded.get_many, args=([b"a"],)) for _ in range(most)]
+    for caller in callers:
+        caller.start()
+    eventually(lambda: bounded._open_calls == most)
     with pytest.raises(CacheError, match="too many reads"):
         bounded.get_many([b"a"])
+    toy.pass_reads.set()
+    for caller in callers:
+        caller.join()
+    assert len(toy.reads) == most
     bounded.close()
 
 

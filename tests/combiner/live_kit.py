@@ -29,6 +29,7 @@ from chaos.reader import (
     Reader,
     places_of,
     read_all,
+    read_messages,
     reading,
     wait_for,
 )
@@ -404,11 +405,11 @@ class Live:
         )
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        source = f"{message.topic()}/{message.partition()}/{message.offset()}"
-        if error is None:
-            self.acknowledged.add(source)
-        else:
+        if error is not None:
             self.failed.append(error)
+        elif (offset := message.offset()) is not None and offset >= 0:
+            # Else the broker had it already, at a place that it does not tell (`count_copies`).
+            self.acknowledged.add(f"{message.topic()}/{message.partition()}/{offset}")
 
     def flush(self) -> None:
         assert self.producer.flush(TIMEOUT_S) == 0
@@ -430,6 +431,18 @@ class Live:
         )
 
     # -- what came out -----------------------------------------------------------------------
+
+    def count_copies(self) -> None:
+        """Count what the topic holds besides, once all is sent.
+
+        Of a broker that is killed a client may not hear that it had taken something, and send it
+        again. Each is an event of its own.
+        """
+        self.flush()
+        self.acknowledged |= {
+            f"{self.events}/{message.partition()}/{message.offset()}"
+            for message in read_messages(self.servers, [self.events], PARTITIONS)
+        }
 
     def await_outcomes(self, reader: Reader, *, restarting: Settings | None = None) -> None:
         """Wait until every acknowledged event has an outcome; for when no more are sent.

@@ -704,6 +704,7 @@ def test_a_broker_that_restarts_under_load(tmp_path: Path, delivery: str, ends: 
                 kafka.start()
                 live.await_more(reader, 1000, restarting=settings)
             load.close()
+            live.count_copies()
             live.await_outcomes(reader, restarting=settings)
             for verdict in live.verdicts(reader):
                 if delivery == "at_least_once":

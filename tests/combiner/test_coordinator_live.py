@@ -50,6 +50,7 @@ def test_the_group_coordinator_dies_under_load(tmp_path: Path) -> None:
             # What waited meanwhile, and more than a deadline of what is new.
             live.await_more(reader, 10 * RATE_PER_S)
             load.close()
+            live.count_copies()
             live.await_outcomes(reader)
             assert live.processes[-1].stop() == 0, "it went on by itself"
             assert live.verdicts(reader) == (Verdict(), Verdict())
