@@ -373,9 +373,7 @@ class Outbox:
 
     def _judged(self, error: KafkaException) -> EnsembleError:
         """What an error of the client means for this process."""
-        # What was not delivered is the reason; what is asked next only finds that it failed.
-        undelivered = self._undelivered if self.too_large else None
-        problem = translated(undelivered or error, "publishing failed")
+        problem = translated(error, "publishing failed")
         if isinstance(problem, FencedError):
             # An epoch proves nothing; the group knows who has the slot. The broker fences a
             # producer whose transaction took too long. And while a transaction is under way it
@@ -390,6 +388,10 @@ class Outbox:
         slept = self._took_s() > self._transaction_timeout_s + 1.0
         with contextlib.suppress(KafkaException), plain_errors():
             self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
+        # By now the client has said what was not delivered, which is the reason; what was asked
+        # next only found that something had failed.
+        if self.too_large and self._undelivered is not None:
+            problem = translated(self._undelivered, "publishing failed")
         return RewindError(str(problem), doubtful=slept)
 
 

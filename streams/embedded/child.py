@@ -94,7 +94,9 @@ class Child:
     def last_words(self) -> str:
         """Its exit code, if any, and the last lines of its log, for an error message."""
         text = self._log_path.read_text(encoding="utf-8", errors="replace")
-        tail = "\n  ".join(text.splitlines()[-LOG_TAIL_LINES:])
+        # Where in a program it happened tells its user nothing, and may be all that is left.
+        told = [line for line in text.splitlines() if not line.startswith("\tat ")]
+        tail = "\n  ".join(told[-LOG_TAIL_LINES:])
         code = self._process.poll()
         state = "still running" if code is None else f"ended with code {code}"
         return f"{state}; last lines of {self._log_path}:\n  {tail}"

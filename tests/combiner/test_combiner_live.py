@@ -686,6 +686,36 @@ def test_one_that_slept_too_long_does_no_harm(live: Live) -> None:
     assert rungs(reader.outcomes) == {"none"}
 
 
+def test_clients_that_forget_their_broker_when_it_stops_are_told_of_it_again(
+    tmp_path: Path,
+) -> None:
+    """Whoever asks for metadata while it goes may be told that there is no broker at all."""
+    with EmbeddedKafka(tmp_path / "kafka") as kafka:
+        live = Live(kafka.bootstrap_servers, Topics(kafka.bootstrap_servers), tmp_path)
+        try:
+            reader = live.reader()
+            live.models("a", "b")
+            load = live.load(RATE_PER_S)
+            asking = {"properties": {"topic.metadata.refresh.interval.ms": 10}}
+            process = live.start(live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=asking))
+            for _ in range(10):
+                live.await_more(reader, 500)
+                kafka.stop()
+                kafka.start()
+                live.await_more(reader, 500)
+                if "was told of them" in process.said():
+                    break
+            else:
+                pytest.fail("in ten stops no client lost its broker")
+            load.close()
+            live.count_copies()
+            live.await_outcomes(reader)
+            assert process.stop() == 0, "it went on by itself"
+            assert live.verdicts(reader) == (CLEAN, CLEAN)
+        finally:
+            live.close()
+
+
 @pytest.mark.parametrize(
     ("delivery", "ends"), [("exactly_once", ["stop", "kill"]), ("at_least_once", ["kill"])]
 )

@@ -1,5 +1,7 @@
 """A producer that the broker fences proves nothing: the group is asked who has the slot."""
 
+from typing import Any
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
@@ -46,6 +48,19 @@ class InterruptedProducer(FencedProducer):
             raise SystemError("returned a result with an exception set") from error
 
 
+class SpoiltProducer(FencedProducer):
+    """One that says which record was not delivered when the transaction is given up."""
+
+    def __init__(self, properties: dict[str, Any]) -> None:
+        self._tell = properties["on_delivery"]
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        raise KafkaException(KafkaError(KafkaError._STATE, "erroneous state"))
+
+    def abort_transaction(self, _timeout_s: float) -> None:
+        self._tell(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "the record is too large"), None)
+
+
 def failure(
     monkeypatch: pytest.MonkeyPatch,
     transaction_timeout_ms: int,
@@ -78,3 +93,11 @@ def test_one_that_took_too_long_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(found, RewindError)
     assert found.doubtful
     assert "lasted longer than 0 s" in str(found)
+
+
+def test_a_record_that_is_too_large_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = failure(monkeypatch, 10_000, SpoiltProducer)
+    assert isinstance(found, RewindError)
+    assert not found.doubtful
+    assert "the record is too large" in str(found)
+    assert "erroneous state" not in str(found)
