@@ -385,14 +385,15 @@ class Outbox:
             return RewindError(reason, doubtful=True)
         if not self._config.transactional_id:
             return RewindError(str(problem)) if self.too_large else problem
-        slept = self._took_s() > self._transaction_timeout_s + 1.0
+        doubtful = self._took_s() > self._transaction_timeout_s + 1.0
+        doubtful |= error.args[0].code() == KafkaError._FATAL  # noqa: SLF001 -- may be a fence
         with contextlib.suppress(KafkaException), plain_errors():
             self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
         # By now the client has said what was not delivered, which is the reason; what was asked
         # next only found that something had failed.
         if self.too_large and self._undelivered is not None:
             problem = translated(self._undelivered, "publishing failed")
-        return RewindError(str(problem), doubtful=slept)
+        return RewindError(str(problem), doubtful=doubtful)
 
 
 def _messages(records: Sequence[tuple[bytes | None, bytes]]) -> list[dict[str, Any]]:

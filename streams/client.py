@@ -87,6 +87,7 @@ _REJECTED = frozenset(
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     }
 )
+_LOST_ERROR = "returned NULL without setting an exception"
 # A first answer that takes longer is none: the error is there before anybody has lost patience.
 ANSWER_TIMEOUT_S = 6.0
 _NO_REASON = "no reason was given; a firewall, or another security.protocol?"
@@ -164,6 +165,10 @@ def plain_errors() -> Iterator[None]:
     except SystemError as error:
         if isinstance(error.__cause__, KafkaException):
             raise error.__cause__ from None
+        if _LOST_ERROR in str(error):
+            # A callback has cleared it.
+            lost = "the client failed for good, and its reason was lost"
+            raise KafkaException(KafkaError(KafkaError._FATAL, lost)) from None  # noqa: SLF001
         raise
 
 

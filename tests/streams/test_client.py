@@ -176,9 +176,14 @@ def test_a_client_that_fails_for_good_says_why(ask, caplog: pytest.LogCaptureFix
     sink = Sink(KafkaSettings(bootstrap_servers="127.0.0.1:1", properties={"debug": "all"}))
     sink.produce("t", value=b"waits")
     fail_for_good(sink._producer)
-    with pytest.raises(BrokerError, match=r"cannot produce: .*told to"):
+    with pytest.raises(BrokerError, match=r"cannot produce: .*(told to|reason was lost)"):
         ask(sink)
     sink.close(0.1)
+
+
+def test_a_reason_that_was_lost_is_no_strangers_error() -> None:
+    with pytest.raises(KafkaException, match="failed for good"), plain_errors():
+        raise SystemError("<method 'flush'> returned NULL without setting an exception")
 
 
 def test_what_is_no_error_of_a_client_stays_as_it_is() -> None:
