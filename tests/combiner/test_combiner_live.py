@@ -697,20 +697,20 @@ def test_clients_that_forget_their_broker_when_it_stops_are_told_of_it_again(
             live.models("a", "b")
             load = live.load(RATE_PER_S)
             asking = {"properties": {"topic.metadata.refresh.interval.ms": 10}}
-            process = live.start(live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=asking))
+            settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=asking)
+            process = live.start(settings)
             for _ in range(10):
-                live.await_more(reader, 500)
+                live.await_more(reader, 500, restarting=settings)
                 kafka.stop()
                 kafka.start()
-                live.await_more(reader, 500)
-                if "was told of them" in process.said():
+                live.await_more(reader, 500, restarting=settings)
+                if "was told of them" in process.log.read_text():
                     break
             else:
                 pytest.fail("in ten stops no client lost its broker")
             load.close()
             live.count_copies()
-            live.await_outcomes(reader)
-            assert process.stop() == 0, "it went on by itself"
+            live.await_outcomes(reader, restarting=settings)
             assert live.verdicts(reader) == (CLEAN, CLEAN)
         finally:
             live.close()
