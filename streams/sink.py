@@ -73,7 +73,7 @@ class Sink:
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         self._watch = Watch("producer")
-        self._topic = ""  # one of those that exist
+        self._topic = ""  # one of those it writes to
         try:
             self._producer = Producer({**producer_config(kafka), "error_cb": self._watch.on_error})
         except (KafkaException, ValueError, TypeError) as error:
@@ -152,6 +152,7 @@ class Sink:
             elif on_delivered is not None:
                 on_delivered()
 
+        self._topic = topic
         give_up_s = monotonic() + QUEUE_FULL_TIMEOUT_S
         while True:
             self._watch.check()
@@ -184,6 +185,7 @@ class Sink:
             if error is not None:
                 self._undelivered(error, topic)
 
+        self._topic = topic
         give_up_s = monotonic() + QUEUE_FULL_TIMEOUT_S
         waiting: list[dict[str, Any]] = [{"key": key, "value": value} for key, value in records]
         while waiting:

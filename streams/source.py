@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from confluent_kafka import (
@@ -176,16 +177,17 @@ class Source:
     ) -> None:
         """Commit, for each partition, the offset of the next record to read; and a text beside it.
 
-        An asynchronous commit that fails is logged, and made again with the next call; it is raised
-        by `fetch` if it means that this process was replaced. A synchronous one waits for those
-        before it, too.
+        An asynchronous commit that fails is logged, and made again with the next call, as is one
+        without an answer; it is raised by `fetch` if it means that this process was replaced. A
+        synchronous one waits for those before it, too.
 
         Raises:
             BrokerError: a synchronous commit was refused or not answered.
             FencedError: another process has this one's place in the group.
         """
         wanted = {place: _position(position) for place, position in positions.items()}
-        asked = self._unconfirmed.add(wanted) if asynchronous else self._unconfirmed.add_all(wanted)
+        ask = self._unconfirmed.add if asynchronous else self._unconfirmed.add_all
+        asked = ask(wanted, time.monotonic())
         if not asked:
             return
         offsets = [committable(place, position) for place, position in asked.items()]
@@ -199,7 +201,8 @@ class Source:
         for partition in done or ():
             if partition.error is not None:
                 raise translated(partition.error, "cannot commit")
-        self._unconfirmed.forget(asked)
+        for place, position in asked.items():
+            self._unconfirmed.confirm(place, position)
 
     def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         if error is not None:
