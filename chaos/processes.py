@@ -1,5 +1,6 @@
 """The processes of a stage, one by one: signals, states, pages, logs, memory."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import psutil
 
 from chaos.reader import TIMEOUT_S, wait_for
 from cli.supervisor import ChildStatus, Program, Supervisor
+
+log = logging.getLogger(__name__)
 
 
 class Processes:
@@ -37,6 +40,9 @@ class Processes:
     def _on_change(self, name: str, status: ChildStatus) -> None:
         if status.state != "running" and status.pid is None:
             self.ended.append((name, status.exit_code))
+            if (status.exit_code or 0) > 0:
+                last = self.log(name).strip().rpartition("\n")[2]
+                log.warning("%s ended with code %d: %s", name, status.exit_code, last)
 
     def names(self, role: str = "") -> list[str]:
         """The programs whose names begin so: `worker`, `combiner`, `monitor`; or all."""

@@ -23,23 +23,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from combiner.cutting import cut_to
+from combiner.delivery import Delivery
 from combiner.hanging import give_up_what_hangs
 from combiner.outbox_config import OutboxConfig
 from combiner.output import Output, Place
 from combiner.rewinding import RewindError
 from combiner.shipment import Load, Shipment
-from combiner.window import BadRecord
 from streams.client import plain_errors, translated
 from streams.columns import Position
 from streams.errors import BrokerError, EnsembleError, FencedError
 from streams.lifeline import Lifeline
-from streams.records import Header, dead_letter_headers
-from streams.sink import ANY_PARTITION, producer_config
+from streams.sink import producer_config
 from streams.source import committable
 
 log = logging.getLogger(__name__)
@@ -55,8 +52,6 @@ _STUCK_S = 6.0
 # Outcomes of one transaction, as far as they are shipped in parts. Of each there are a copy in the
 # client and one here until the broker has it; with more of them commits cost hardly less.
 _LOAD_EVENTS = 4000
-# A full librdkafka queue empties in milliseconds while the broker is there.
-_QUEUE_FULL_WAIT_S = 0.05
 
 _TRANSACTIONAL: Mapping[str, object] = {
     # What a process that was killed had begun holds up its partitions' readers, and whoever has
@@ -64,7 +59,6 @@ _TRANSACTIONAL: Mapping[str, object] = {
     "transaction.timeout.ms": 10_000,
 }
 
-_QUEUE_FULL = KafkaError._QUEUE_FULL  # noqa: SLF001 -- the client's own name for it
 SMALL_RECORD_BYTES = 900_000  # the stock limit is 1 MiB for a record with its key and headers
 
 
@@ -92,12 +86,11 @@ class Outbox:
         self._acknowledged: dict[Place, Position] = {}
         self._stopping = False
         self._failure: EnsembleError | None = None
-        self._undelivered: KafkaError | None = None
         self._began_s: float | None = None  # of the transaction under way
         self._nothing_hangs = False
-        self._dead_letter_bytes = dead_letter_bytes
         self._transaction_timeout_s = 0.0
-        self._producer = producer = self._new_producer()
+        self._delivery = self._new_delivery(dead_letter_bytes)
+        self._producer = producer = self._delivery.producer
         self._lifeline = Lifeline(
             config.kafka,
             producer,
@@ -107,36 +100,26 @@ class Outbox:
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
 
-    def _new_producer(self) -> Producer:
+    def _new_delivery(self, dead_letter_bytes: int | None) -> Delivery:
         properties = producer_config(self._config.kafka)
-        properties["on_delivery"] = self._on_delivery
-        properties["delivery.report.only.error"] = True
         if not self._config.transactional_id:
-            return Producer(properties)
+            return Delivery(self._config, properties, dead_letter_bytes)
         properties = {**_TRANSACTIONAL, **properties}
         self._transaction_timeout_s = int(str(properties["transaction.timeout.ms"])) / 1000
         properties["transactional.id"] = self._config.transactional_id
         try:
-            producer = Producer(properties)
+            delivery = Delivery(self._config, properties, dead_letter_bytes)
             # A client without a connection looks for its coordinator half a second later.
-            producer.list_topics(self._config.scored, _INIT_TIMEOUT_S)
-            producer.init_transactions(_INIT_TIMEOUT_S)
+            delivery.producer.list_topics(self._config.scored, _INIT_TIMEOUT_S)
+            delivery.producer.init_transactions(_INIT_TIMEOUT_S)
         except KafkaException as error:
             raise translated(error, "cannot begin transactions") from error
-        return producer
-
-    def _on_delivery(self, error: KafkaError | None, _message: object) -> None:
-        # The first one is the reason; those behind it are thrown away with the transaction.
-        if error is not None:
-            self._undelivered = self._undelivered or error
+        return delivery
 
     @property
     def too_large(self) -> bool:
         """Whether a record was refused for its size."""
-        return (
-            self._undelivered is not None
-            and self._undelivered.code() == KafkaError.MSG_SIZE_TOO_LARGE
-        )
+        return self._delivery.too_large
 
     # -- the join's side ---------------------------------------------------------------------
 
@@ -271,7 +254,7 @@ class Outbox:
         began = self._began_s = time.monotonic()
         producer = self._producer
         producer.begin_transaction()
-        self._produce(load)
+        self._delivery.hand_over(load)
         producer.send_offsets_to_transaction(offsets, group, _COMMIT_TIMEOUT_S)
         producer.commit_transaction(_COMMIT_TIMEOUT_S)
         self._began_s = None
@@ -288,11 +271,11 @@ class Outbox:
 
     def _publish(self, load: Load) -> None:
         began = time.monotonic()
-        self._produce(load)
+        self._delivery.hand_over(load)
         if self._producer.flush(_COMMIT_TIMEOUT_S):
             raise BrokerError(f"no acknowledgement within {_COMMIT_TIMEOUT_S:.0f} s")
-        if self._undelivered is not None:
-            raise RewindError(f"a record was not accepted: {self._undelivered.str()}")
+        if self._delivery.undelivered is not None:
+            raise RewindError(f"a record was not accepted: {self._delivery.undelivered.str()}")
         with self._changed:
             self._acknowledged |= load.positions
         self._published(load, began)
@@ -311,65 +294,6 @@ class Outbox:
         if rest_s > 0:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping, rest_s)
-
-    def _produce(self, load: Load) -> None:
-        for shipment in load.shipments:
-            for output in shipment.outputs:
-                if output.headers:
-                    self._produce_singly(output)
-                else:
-                    self._produce_batch(self._config.scored, _messages(output.scored), output)
-                self._produce_batch(self._config.corrections, _messages(output.corrections), output)
-                for offset, bad in output.dead:
-                    self._produce_dead(output.place, offset, bad)
-
-    def _produce_batch(self, topic: str, messages: list[dict[str, Any]], output: Output) -> None:
-        while messages:
-            self._producer.produce_batch(topic, messages, partition=output.place[1])
-            refused = [message for message in messages if "_error" in message]
-            if not refused:
-                return
-            error = refused[0]["_error"]
-            if not isinstance(error, KafkaError) or error.code() != _QUEUE_FULL:
-                raise BrokerError(f"topic {topic}: {error}")
-            messages = [{"key": m["key"], "value": m["value"]} for m in refused]
-            self._producer.poll(_QUEUE_FULL_WAIT_S)
-
-    def _produce_singly(self, output: Output) -> None:
-        """Batches take no headers; all go this way, so that they stay in order."""
-        for place, (key, value) in enumerate(output.scored):
-            headers = output.headers.get(place, ())
-            self._produce_one(self._config.scored, value, key, headers, partition=output.place[1])
-
-    def _produce_dead(self, place: Place, offset: int, bad: BadRecord) -> None:
-        key, value, original = bad.key, bad.value, bad.headers
-        cut: list[tuple[str, bytes | None]] = []
-        if self._dead_letter_bytes is not None:
-            key, value, original, cut = cut_to(bad, self._dead_letter_bytes)
-        headers = dead_letter_headers(original, *place, offset, bad.why, self._config.ensemble)
-        self._produce_one(self._config.dead_letters, value, key, [*headers, *cut])
-
-    def _produce_one(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        headers: Sequence[Header],
-        partition: int = ANY_PARTITION,
-    ) -> None:
-        while True:
-            try:
-                self._producer.produce(
-                    topic, value=value, key=key, headers=list(headers), partition=partition
-                )
-            except BufferError:
-                self._producer.poll(_QUEUE_FULL_WAIT_S)
-            except KafkaException as error:
-                if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                    self._undelivered = error.args[0]
-                raise
-            else:
-                return
 
     def _judged(self, error: KafkaException) -> EnsembleError:
         """What an error of the client means for this process."""
@@ -391,10 +315,6 @@ class Outbox:
             self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
         # By now the client has said what was not delivered, which is the reason; what was asked
         # next only found that something had failed.
-        if self.too_large and self._undelivered is not None:
-            problem = translated(self._undelivered, "publishing failed")
+        if self.too_large and self._delivery.undelivered is not None:
+            problem = translated(self._delivery.undelivered, "publishing failed")
         return RewindError(str(problem), doubtful=doubtful)
-
-
-def _messages(records: Sequence[tuple[bytes | None, bytes]]) -> list[dict[str, Any]]:
-    return [{"key": key, "value": value} for key, value in records]

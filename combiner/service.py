@@ -296,7 +296,8 @@ class CombinerService:
             raise BrokerError(f"{error}, {self._rewinds} times in a row") from error
         self._metrics.counter(signals.REWINDS).inc()
         log.warning("going back to the committed offsets: %s", error)
-        stop.wait(rewind_wait_s(self._rewinds))
+        if stop.wait(rewind_wait_s(self._rewinds)):
+            return  # the next process begins where this would
         self._rewinds += 1
         if error.doubtful:
             self._source.require_place()
@@ -318,9 +319,12 @@ class CombinerService:
             self._arrivals.open(place)
 
     def _close(self) -> None:
-        self._outbox.drain(_DRAIN_S)
+        drained = self._outbox.drain(_DRAIN_S)
+        if not drained:
+            # Giving the partitions back would wait for it as long again.
+            self._outbox.abandon()
         self._source.close()
-        self._outbox.close(_DRAIN_S)
+        self._outbox.close(_DRAIN_S if drained else 0.0)
         if self._escalations is not None:
             self._escalations.close()
         self._health_sink.close()

@@ -22,7 +22,7 @@ from streams.beginnings import Policy, first_start, skip_of
 from streams.client import translated
 from streams.columns import Place
 from streams.errors import BrokerError
-from streams.offsets import committed, watermarks
+from streams.offsets import Meanwhile, committed, watermarks
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class Placement:
         policy: what to do about records that were deleted before they were read.
         on_missing: called with a topic and the number of those, where the policy is to go on.
         awaited: told when committed offsets are needed.
+        meanwhile: called now and then while the broker does not answer.
         incremental: whether the group's protocol gives and takes partitions one by one.
     """
 
@@ -48,6 +49,7 @@ class Placement:
         policy: Policy,
         on_missing: OnMissing | None,
         awaited: AwaitedOffsets,
+        meanwhile: Meanwhile = lambda: None,
         *,
         incremental: bool,
     ) -> None:
@@ -56,6 +58,7 @@ class Placement:
         self._policy = policy
         self._on_missing = on_missing
         self._awaited = awaited
+        self._meanwhile = meanwhile
         self._incremental = incremental
         # Of partitions that were placed and have brought no record since.
         self._starts: dict[tuple[str | None, int | None], int] = {}
@@ -115,7 +118,7 @@ class Placement:
         owned = [(p.topic, p.partition) for p in self._consumer.assignment()]
         places = [place for place in owned if place not in self._starts]
         try:
-            known = committed(self._consumer, places) if places else []
+            known = committed(self._consumer, places, self._meanwhile) if places else []
         except BrokerError as error:
             log.debug("the client will ask for the others itself: %s", error)
             return
@@ -157,11 +160,11 @@ class Placement:
         where = f"{topic}/{partition}"
         if wanted is None or wanted < 0:
             # What the client says may be older than the first commit.
-            (known,) = committed(self._consumer, [(topic, partition)])
+            (known,) = committed(self._consumer, [(topic, partition)], self._meanwhile)
             if known.offset >= 0:
                 return int(known.offset)
             return self._beginning(known)
-        low, high = watermarks(self._consumer, (topic, partition))
+        low, high = watermarks(self._consumer, (topic, partition), self._meanwhile)
         skip = skip_of(where, wanted, low, high, self._policy)
         # The same hole is met again when partitions move before anything behind it is committed.
         if self._holes.get((topic, partition)) != wanted:

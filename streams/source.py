@@ -101,6 +101,7 @@ class Source:
             kafka.on_missing_offsets,
             on_missing,
             self._awaited,
+            self._meanwhile,
             incremental=incremental,
         )
         self._membership = Membership(
@@ -223,7 +224,7 @@ class Source:
         Raises:
             BrokerError: the broker does not answer.
         """
-        found = committed(self.consumer, places)
+        found = committed(self.consumer, places, self._meanwhile)
         return {(p.topic, p.partition): Position(max(0, p.offset), p.metadata or "") for p in found}
 
     def high_watermark(self, place: Place) -> int:
@@ -232,7 +233,7 @@ class Source:
         Raises:
             BrokerError: the broker does not answer.
         """
-        return watermarks(self.consumer, place)[1]
+        return watermarks(self.consumer, place, self._meanwhile)[1]
 
     def piled_up(self, place: Place, last_offset: int) -> int:
         """The offset below which events piled up while no broker answered; 0 if none did.
@@ -302,6 +303,10 @@ class Source:
             log.warning("leaving the group: %s", error)
         finally:
             self._membership.close()
+
+    def _meanwhile(self) -> None:
+        """The consumer may wait because it has lost its brokers, and is told of them here."""
+        self._lifeline.serve(heard=False)
 
     def _cut_off(self, problem: BrokerError) -> None:
         _CUT_OFF.append(self.consumer)

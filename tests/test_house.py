@@ -66,8 +66,8 @@ MODULES: dict[str, tuple[str, str]] = {
             "selection/* strategies/*"
         ),
         (
-            "service arrivals back_pressure outbox outbox_config hanging published escalations "
-            "memory health_report observing assembly refining catalogue process"
+            "service arrivals back_pressure outbox outbox_config delivery hanging published "
+            "escalations memory health_report observing assembly refining catalogue process"
         ),
     ),
     "cache": (

@@ -280,10 +280,13 @@ class Process:
 
     def wait(self) -> int:
         try:
-            return self.process.wait(TIMEOUT_S)
+            code = self.process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"still running:\n{self.said()}") from None
+        # Shown if the test fails.
+        sys.stdout.write(f"{self.log.stem} ended with {code}:\n{self.said()}")
+        return code
 
     def stop(self) -> int:
         self.process.terminate()

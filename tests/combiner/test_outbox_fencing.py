@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from combiner import delivery as delivery_module
 from combiner import outbox as outbox_module
 from combiner.outbox import Outbox
 from combiner.outbox_config import OutboxConfig
@@ -66,7 +67,7 @@ def failure(
     transaction_timeout_ms: int,
     producer: type[FencedProducer] = FencedProducer,
 ) -> BrokerError:
-    monkeypatch.setattr(outbox_module, "Producer", producer)
+    monkeypatch.setattr(delivery_module, "Producer", producer)
     monkeypatch.setattr(outbox_module, "give_up_what_hangs", lambda *_: None)
     kafka = KafkaSettings(producer={"transaction.timeout.ms": transaction_timeout_ms})
     outbox = Outbox(OutboxConfig(kafka, "s", "d", "e@1", "e.0", 0), lambda *_: None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from combiner import delivery as delivery_module
 from combiner import outbox as outbox_module
 from combiner.outbox import Outbox
 from combiner.outbox_config import OutboxConfig
@@ -50,7 +51,7 @@ class SlowProducer:
 @pytest.fixture
 def producer(monkeypatch: pytest.MonkeyPatch) -> SlowProducer:
     made = SlowProducer({})
-    monkeypatch.setattr(outbox_module, "Producer", lambda _properties: made)
+    monkeypatch.setattr(delivery_module, "Producer", lambda _properties: made)
     monkeypatch.setattr(outbox_module, "give_up_what_hangs", lambda *_: None)
     monkeypatch.setattr(outbox_module, "_LOAD_EVENTS", LOAD)
     return made

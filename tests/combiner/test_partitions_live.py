@@ -28,9 +28,14 @@ def grow(live: Live, *names: str) -> None:
         future.result(TIMEOUT_S)
 
 
-def known_partitions(live: Live) -> int:
-    found = live.producer.list_topics(live.events, timeout=TIMEOUT_S).topics
-    return len(found[live.events].partitions)
+def await_known(live: Live) -> None:
+    """Wait until the test's producer knows of all partitions; asking tells it."""
+
+    def known() -> int:
+        found = live.producer.list_topics(live.events, timeout=TIMEOUT_S).topics
+        return len(found[live.events].partitions)
+
+    wait_for(lambda: known() == MORE, lambda: str(known()))
 
 
 def test_partitions_of_the_inputs_alone_are_an_error_and_of_all_topics_are_taken_in(
@@ -48,8 +53,7 @@ def test_partitions_of_the_inputs_alone_are_an_error_and_of_all_topics_are_taken
         f"topic {live.events} has {MORE} partitions and {live.predictions} has 4"
         in (process.said().splitlines()[-1])
     )
-    # Asking tells the producer too.
-    wait_for(lambda: known_partitions(live) == MORE, lambda: str(known_partitions(live)))
+    await_known(live)
     for number in range(100):
         live.send({"id": f"new-{number}", "x": 1}, number % MORE)
     live.flush()
@@ -68,6 +72,7 @@ def test_partitions_added_to_all_topics_are_taken_in_by_a_running_combiner(live:
     grow(live, live.predictions, live.scored, live.dead_letters, live.events)
     # The group may be asked while only some of the topics have grown; then it starts again.
     process.await_said(f"('{live.events}', {MORE - 1})]")
+    await_known(live)
     for number in range(60):
         live.send({"id": f"new-{number}", "x": 1}, number % MORE)
     reader = live._part(Reader(live.servers, [live.scored, live.dead_letters], MORE))

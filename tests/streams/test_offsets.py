@@ -1,13 +1,14 @@
-"""Watermarks of a partition whose leader has just changed."""
+"""What a broker that has just come back, or a client that has lost it, answers at last."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams import offsets as offsets_module
-from streams.errors import BrokerError
-from streams.offsets import watermarks
+from streams.errors import BrokerError, EnsembleError
+from streams.offsets import committed, watermarks
 
 PLACE = ("events", 0)
 
@@ -51,5 +52,54 @@ def test_any_other_refusal_holds(ask: Any) -> None:
 
 
 def test_no_answer_is_an_error(ask: Any) -> None:
-    with pytest.raises(BrokerError, match=r"no watermark of events/0 in 0\.05 s"):
+    with pytest.raises(BrokerError, match=r"no watermark of events/0: no answer"):
         ask(None)
+
+
+def test_a_client_without_brokers_can_be_told_of_them_between_two_questions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(offsets_module, "_ASK_AGAIN_S", 0.01)
+    consumer = Changing(refusal(KafkaError._ALL_BROKERS_DOWN))
+
+    def tell() -> None:
+        consumer.answers = [(3, 7)]
+
+    assert watermarks(consumer, PLACE, tell) == (3, 7)  # type: ignore[arg-type]
+
+
+class Committing:
+    """A consumer whose group answers with these errors, one after the other, and then with 5."""
+
+    def __init__(self, *codes: int) -> None:
+        self.codes = list(codes)
+
+    def committed(self, places: list[TopicPartition], _timeout_s: float) -> list[TopicPartition]:
+        if not self.codes:
+            return [TopicPartition(place.topic, place.partition, 5) for place in places]
+        if (code := self.codes.pop(0)) == KafkaError._TIMED_OUT:
+            raise refusal(code)
+        return [SimpleNamespace(error=KafkaError(code))]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError._TIMED_OUT,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    ],
+)
+def test_a_group_that_does_not_say_yet_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(offsets_module, "_ASK_AGAIN_S", 0.01)
+    asked: list[None] = []
+    consumer = Committing(code, code)
+    found = committed(consumer, [PLACE], lambda: asked.append(None))  # type: ignore[arg-type]
+    assert ([each.offset for each in found], len(asked)) == ([5], 2)
+
+
+def test_a_group_that_refuses_is_not_asked_again() -> None:
+    with pytest.raises(EnsembleError, match="cannot read the committed offsets"):
+        committed(Committing(KafkaError.GROUP_AUTHORIZATION_FAILED), [PLACE])  # type: ignore[arg-type]
