@@ -18,6 +18,9 @@ settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
 
 TOPIC_TIMEOUT_S = 10.0
+# Of a broker that nobody stops. One that a busy machine keeps from its heartbeats is held to be
+# dead, and then names no brokers at all: which is what other tests are about.
+AWAKE = {"broker.session.timeout.ms": "60000"}
 
 
 class Topics:
@@ -45,10 +48,7 @@ class Topics:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
     """A broker for the whole session; whoever wants to stop or kill one starts its own."""
-    # One that a busy machine keeps from its heartbeats is held to be dead, and then names no
-    # brokers at all: which is what other tests are about.
-    awake = {"broker.session.timeout.ms": "60000"}
-    with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), properties=awake) as broker:
+    with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), properties=AWAKE) as broker:
         yield broker
 
 

@@ -13,6 +13,7 @@ from chaos.reader import wait_for
 from chaos.stage import Stage
 from chaos.storm import raise_storm, rows_of
 from cli.restarts import RestartPolicy
+from tests.conftest import AWAKE
 
 KILLS = 20
 # A process that does not work by then is killed at its start, which is a fault as well.
@@ -22,7 +23,7 @@ POLICY = RestartPolicy(first_delay_ns=50_000_000, longest_delay_ns=50_000_000, c
 
 
 def test_each_kind_of_process_killed_again_and_again_under_load() -> None:
-    with Stage(Plan(combiners=2), POLICY) as stage:
+    with Stage(Plan(broker_properties=AWAKE, combiners=2), POLICY) as stage:
         stage.await_ready()
         with stage.load(500):
             stage.await_flow()
@@ -61,7 +62,8 @@ def test_a_short_storm_of_every_kind_of_fault() -> None:
 
 class TestStormsCanFail:
     def test_a_stage_finds_what_is_missing_and_what_is_double(self) -> None:
-        with Stage(Plan(redis=False, workers={"one": ("mild", "steep", "square")})) as stage:
+        workers = {"one": ("mild", "steep", "square")}
+        with Stage(Plan(broker_properties=AWAKE, redis=False, workers=workers)) as stage:
             stage.await_ready()
             with stage.load(200):
                 stage.await_flow()

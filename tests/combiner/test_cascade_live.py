@@ -11,6 +11,7 @@ from replay.bounds import Bound
 from replay.explaining import explained
 from replay.output import ScoreOutput
 from replay.run import Replay, Result, Wanted
+from tests.conftest import AWAKE
 
 CHEAP, HEAVY = "mild", "steep"
 # `mild` says 0.2 + 0.5 x, and the tenths from 0 to 0.9 come in turn as x: three are uncertain.
@@ -19,6 +20,7 @@ UNCERTAIN = {5, 6, 7}
 RATE_PER_S = 200
 
 PLAN = Plan(
+    broker_properties=AWAKE,
     redis=False,
     models={name: f"chaos.models:{name}" for name in (CHEAP, HEAVY)},
     workers={"cheap": [CHEAP], "heavy": [HEAVY]},
@@ -63,6 +65,7 @@ def test_only_uncertain_events_carry_heavy_answers_and_none_is_lost_with_the_wor
             await_answers(stage)
         report = stage.report()
         asked = stage.metric("combiner-0", "ensemble_escalated_events_total")
+        rewinds = stage.metric("combiner-0", "ensemble_rewinds_total")
         lost = stage.metric("combiner-0", "ensemble_lost_escalations_total")
         outcomes = read_all(stage.servers, stage.outputs, PARTITIONS)
         as_recorded = again(stage, as_recorded=True, compare=True)
@@ -91,7 +94,8 @@ def test_only_uncertain_events_carry_heavy_answers_and_none_is_lost_with_the_wor
     assert {r["fallback"] for r in without} == {"partial"}
     assert len(with_answer) + len(without) == len(uncertain), "each was asked about"
     assert lost == 0
-    assert asked == len(uncertain)
+    # What is decided again is asked about again.
+    assert asked == len(uncertain) or (rewinds and asked > len(uncertain))
     assert len(in_time) > 0.9 * len(found)
     agreement = as_recorded.agreement
     assert agreement is not None
