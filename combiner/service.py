@@ -292,6 +292,8 @@ class CombinerService:
 
     def _rewind(self, error: RewindError, stop: threading.Event) -> None:
         """Forget everything since the last commit, and read it again under a new producer."""
+        # The old producer must begin no transaction any more, however the one under way ends.
+        self._outbox.abandon()
         if self._outbox.is_stuck and self._rewinds >= _MOST_STUCK:
             raise BrokerError(f"{error}, {self._rewinds} times in a row") from error
         self._metrics.counter(signals.REWINDS).inc()

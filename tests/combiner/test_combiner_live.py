@@ -29,6 +29,7 @@ from combiner.service import CombinerService
 from combiner.shipment import Shipment
 from streams.embedded import EmbeddedKafka, EmbeddedRedis
 from streams.errors import BrokerError, ConfigurationError, FencedError
+from streams.metrics import Metrics
 from streams.records import Headers
 from streams.settings import KafkaSettings, Settings
 from streams.source import Source
@@ -845,6 +846,23 @@ def test_what_is_abandoned_never_leaves(stuck: tuple[Outbox, StuckProducer]) -> 
     outbox.abandon()
     with pytest.raises(RewindError):
         outbox.check()
+    producer.entered.clear()
+    producer.let_go.set()
+    outbox.close(TIMEOUT_S)
+    assert not producer.entered.is_set()
+
+
+def test_what_waits_does_not_leave_under_a_producer_that_is_given_up(
+    stuck: tuple[Outbox, StuckProducer],
+) -> None:
+    """However the transaction under way ends: what it left in some partitions would count."""
+    outbox, producer = stuck
+    outbox.ship(Shipment([], {("events", 1): 1}))
+    service = object.__new__(CombinerService)
+    service._outbox, service._rewinds, service._metrics = outbox, 0, Metrics()
+    stop = threading.Event()
+    stop.set()
+    service._rewind(RewindError("no broker answers"), stop)
     producer.entered.clear()
     producer.let_go.set()
     outbox.close(TIMEOUT_S)
