@@ -38,9 +38,14 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize(
-    "code", [KafkaError.OFFSET_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION]
+    "code",
+    [
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError._UNKNOWN_PARTITION,
+    ],
 )
-def test_a_leader_that_does_not_know_yet_is_asked_again(ask: Any, code: int) -> None:
+def test_who_does_not_know_yet_is_asked_again(ask: Any, code: int) -> None:
     assert ask(refusal(code), refusal(code), (3, 7)) == (3, 7)
     with pytest.raises(BrokerError, match="no watermark of events/0: not now"):
         ask(refusal(code))
