@@ -11,9 +11,9 @@ from streams.columns import Place
 
 # Longer than a broker's restart; beyond it the process starts afresh, with a new connection.
 REQUEST_TIMEOUT_S = 10.0
-# A broker that has just become the leader does not know yet how far its partition is settled; one
-# that has just come back, or a transaction under way, holds offsets back; a client that has lost its
-# brokers knows no partitions.
+# A broker that has just become the leader does not know yet how far its partition is settled. One
+# that has just come back, or a transaction under way, holds offsets back. A client that has lost
+# its brokers knows no partitions.
 _NOT_YET = frozenset(
     {
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 -- the client's own name
