@@ -27,7 +27,7 @@ def test_a_store_that_hangs_is_waited_for_so_long_and_no_longer(toy: ToyStore) -
     start = time.monotonic()
     with pytest.raises(CacheError, match="no answer within 30 ms"):
         bounded.get_many([b"a"])
-    assert 0.029 <= time.monotonic() - start < 5.0
+    assert 0.029 <= time.monotonic() - start < 1.0
     bounded.close()
 
 
@@ -115,7 +115,7 @@ def test_closing_does_not_wait_for_a_store_that_hangs(toy: ToyStore) -> None:
         bounded.get_many([b"a"])
     start = time.monotonic()
     bounded.close()
-    assert time.monotonic() - start < 5.0
+    assert time.monotonic() - start < 1.0
 
 
 def test_a_large_batch_is_read_in_parts_and_a_hanging_store_given_up_with_the_first(

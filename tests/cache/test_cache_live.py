@@ -26,7 +26,7 @@ TIMEOUT_MS = 20
 # Where nothing is said about time: a healthy Redis on a busy machine is not to be taken for ill.
 PATIENCE_MS = 200
 # The timeout, and what a busy machine may add before the caller runs again.
-ONE_STALL_S = 2.0
+ONE_STALL_S = 0.25
 RECOVERY_S = 5.0
 
 

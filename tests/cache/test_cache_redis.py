@@ -128,7 +128,7 @@ def test_a_server_that_accepts_and_says_nothing_costs_one_timeout() -> None:
         start = time.monotonic()
         with pytest.raises(CacheError, match="no answer in time"):
             store.get_many([b"a"])
-        assert 0.019 <= time.monotonic() - start < 5.0
+        assert 0.019 <= time.monotonic() - start < 1.0
         store.close()
 
 

@@ -41,7 +41,7 @@ def test_the_caller_is_not_held_up_by_a_store_that_hangs(toy: ToyStore) -> None:
     start = time.monotonic()
     for _ in range(100):
         cache.set_many(items("a1"), 60)
-    assert time.monotonic() - start < 5.0
+    assert time.monotonic() - start < 1.0
     cache.close()
 
 
@@ -166,7 +166,7 @@ def test_closing_is_bounded_and_what_is_left_is_counted(toy: ToyStore) -> None:
     cache.set_many(items("a1", "b1"), 60)
     start = time.monotonic()
     cache.close()
-    assert 0.019 <= time.monotonic() - start < 5.0
+    assert 0.019 <= time.monotonic() - start < 1.0
     assert seen.dropped_values == 4
     assert toy.closed == 1
     toy.pass_writes.set()
