@@ -174,7 +174,7 @@ class Outbox:
         return 0.0 if began_s is None else time.monotonic() - began_s
 
     def abandon(self) -> None:
-        """Take back what has not left: it would count under a group that has moved on."""
+        """Take back what has not left: it would count under a group, or a producer, of the past."""
         with self._changed:
             self._waiting.clear()
             self._failure = self._failure or RewindError("partitions left before their outcomes")

@@ -49,7 +49,7 @@ class Placement:
         policy: Policy,
         on_missing: OnMissing | None,
         awaited: AwaitedOffsets,
-        meanwhile: Meanwhile = lambda: None,
+        meanwhile: Meanwhile,
         *,
         incremental: bool,
     ) -> None:

@@ -10,7 +10,8 @@ import re
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +54,17 @@ def live(kafka: EmbeddedKafka, topics: Topics, tmp_path: Path) -> Iterator[Live]
     live = Live(kafka.bootstrap_servers, topics, tmp_path)
     yield live
     live.close()
+
+
+@contextmanager
+def broker_of_its_own(
+    directory: Path, properties: Mapping[str, str] | None = None
+) -> Iterator[tuple[EmbeddedKafka, Live]]:
+    """For who stops it, or wants another one."""
+    with EmbeddedKafka(directory / "kafka", properties=properties) as kafka:
+        live = Live(kafka.bootstrap_servers, Topics(kafka.bootstrap_servers), directory)
+        with closing(live):
+            yield kafka, live
 
 
 # -- exact outcomes --------------------------------------------------------------------------
@@ -586,28 +598,24 @@ def test_another_one_takes_over_from_one_that_was_killed_for_good(tmp_path: Path
     """What the dead one had begun is ended by the broker, and holds nobody up for long."""
     # The broker looks for transactions without an owner every ten seconds by default.
     often = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "200"}
-    with EmbeddedKafka(tmp_path / "kafka", properties=often) as kafka:
-        live = Live(kafka.bootstrap_servers, Topics(kafka.bootstrap_servers), tmp_path)
-        try:
-            reader = live.reader()
-            live.models("a", "b")
-            load = live.load(RATE_PER_S)
-            short = SHORT_SESSIONS | SHORT_TRANSACTIONS
-            settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=short)
-            survivor = live.start(settings, "0")
-            for times in range(1, 3):
-                victim = live.start(settings, "1")
-                victim.await_said("owns [(")
-                live.await_more(reader, 500)
-                victim.kill()
-                survivor.await_said(owned(live, PARTITIONS), times)
-                live.await_more(reader, 500)
-            load.close()
-            live.await_outcomes(reader)
-            assert live.verdicts(reader) == (CLEAN, CLEAN)
-            assert rungs(reader.outcomes) == {"none"}
-        finally:
-            live.close()
+    with broker_of_its_own(tmp_path, often) as (_, live):
+        reader = live.reader()
+        live.models("a", "b")
+        load = live.load(RATE_PER_S)
+        short = SHORT_SESSIONS | SHORT_TRANSACTIONS
+        settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=short)
+        survivor = live.start(settings, "0")
+        for times in range(1, 3):
+            victim = live.start(settings, "1")
+            victim.await_said("owns [(")
+            live.await_more(reader, 500)
+            victim.kill()
+            survivor.await_said(owned(live, PARTITIONS), times)
+            live.await_more(reader, 500)
+        load.close()
+        live.await_outcomes(reader)
+        assert live.verdicts(reader) == (CLEAN, CLEAN)
+        assert rungs(reader.outcomes) == {"none"}
 
 
 def test_the_older_of_two_in_one_slot_is_fenced(live: Live) -> None:
@@ -689,60 +697,52 @@ def test_clients_that_forget_their_broker_when_it_stops_are_told_of_it_again(
     tmp_path: Path,
 ) -> None:
     """Whoever asks for metadata while it goes may be told that there is no broker at all."""
-    with EmbeddedKafka(tmp_path / "kafka") as kafka:
-        live = Live(kafka.bootstrap_servers, Topics(kafka.bootstrap_servers), tmp_path)
-        try:
-            reader = live.reader()
-            live.models("a", "b")
-            load = live.load(RATE_PER_S)
-            asking = {"properties": {"topic.metadata.refresh.interval.ms": 10}}
-            settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=asking)
-            process = live.start(settings)
-            for _ in range(10):
-                live.await_more(reader, 500, restarting=settings)
-                kafka.stop()
-                kafka.start()
-                live.await_more(reader, 500, restarting=settings)
-                if "was told of them" in process.log.read_text():
-                    break
-            else:
-                pytest.fail("in ten stops no client lost its broker")
-            load.close()
-            live.count_copies()
-            live.await_outcomes(reader, restarting=settings)
-            assert live.verdicts(reader) == (CLEAN, CLEAN)
-        finally:
-            live.close()
+    with broker_of_its_own(tmp_path) as (kafka, live):
+        reader = live.reader()
+        live.models("a", "b")
+        load = live.load(RATE_PER_S)
+        asking = {"properties": {"topic.metadata.refresh.interval.ms": 10}}
+        settings = live.settings(combiner=PATIENT | EXACTLY_ONCE, kafka=asking)
+        process = live.start(settings)
+        for _ in range(10):
+            live.await_more(reader, 500, restarting=settings)
+            kafka.stop()
+            kafka.start()
+            live.await_more(reader, 500, restarting=settings)
+            if "was told of them" in process.log.read_text():
+                break
+        else:
+            pytest.fail("in ten stops no client lost its broker")
+        load.close()
+        live.count_copies()
+        live.await_outcomes(reader, restarting=settings)
+        assert live.verdicts(reader) == (CLEAN, CLEAN)
 
 
 @pytest.mark.parametrize(
     ("delivery", "ends"), [("exactly_once", ["stop", "kill"]), ("at_least_once", ["kill"])]
 )
 def test_a_broker_that_restarts_under_load(tmp_path: Path, delivery: str, ends: list[str]) -> None:
-    with EmbeddedKafka(tmp_path / "kafka") as kafka:
-        live = Live(kafka.bootstrap_servers, Topics(kafka.bootstrap_servers), tmp_path)
-        try:
-            reader = live.reader()
-            live.models("a", "b")
-            load = live.load(RATE_PER_S)
-            settings = live.settings(combiner=PATIENT | {"delivery": delivery})
-            live.start(settings)
-            for end in ends:
-                live.await_more(reader, 1000)
-                kafka.stop() if end == "stop" else kafka.kill()
-                kafka.start()
-                live.await_more(reader, 1000, restarting=settings)
-            load.close()
-            live.count_copies()
-            live.await_outcomes(reader, restarting=settings)
-            for verdict in live.verdicts(reader):
-                if delivery == "at_least_once":
-                    # What was decided without answers that were stuck in the broker is decided
-                    # again with them.
-                    verdict.duplicates, verdict.contradictory = [], []
-                assert verdict == CLEAN
-        finally:
-            live.close()
+    with broker_of_its_own(tmp_path) as (kafka, live):
+        reader = live.reader()
+        live.models("a", "b")
+        load = live.load(RATE_PER_S)
+        settings = live.settings(combiner=PATIENT | {"delivery": delivery})
+        live.start(settings)
+        for end in ends:
+            live.await_more(reader, 1000)
+            kafka.stop() if end == "stop" else kafka.kill()
+            kafka.start()
+            live.await_more(reader, 1000, restarting=settings)
+        load.close()
+        live.count_copies()
+        live.await_outcomes(reader, restarting=settings)
+        for verdict in live.verdicts(reader):
+            if delivery == "at_least_once":
+                # What was decided without answers that were stuck in the broker is decided
+                # again with them.
+                verdict.duplicates, verdict.contradictory = [], []
+            assert verdict == CLEAN
 
 
 # -- what no fault brings about for sure -----------------------------------------------------
