@@ -7,9 +7,8 @@ with the load and there is no interval to tune for throughput.
 `exactly_once`: records and offsets become visible together or not at all. After any error that
 is not fatal the producer is thrown away: its successor has the same transactional id and a higher
 epoch, which fences whatever request may still be on its way, and everything since the last commit
-is read and decided again. So it is after a commit that took as long as a broker's restart. Before
-its first transaction a producer gives up whatever of its predecessors may hang in the topics: its
-commit would count for that, too.
+is read and decided again. Before its first transaction a producer gives up whatever of its
+predecessors may hang in the topics: its commit would count for that, too.
 
 `at_least_once`: records become visible at once; their positions are handed back for committing
 (`acknowledged`) after the broker has everything before them. A crash in between repeats records.
@@ -50,10 +49,6 @@ _INIT_TIMEOUT_S = 30.0
 # librdkafka (2.16) may ask too early who keeps them now, then waits for some broker to come or go
 # before it asks again, and heeds no time limit.
 _STUCK_S = 6.0
-# Less than a broker's restart. A lone one that was killed may say that a transaction is committed
-# which hangs in some of its partitions (see `combiner.hanging`). The next one of the same producer
-# would end it there, and in no other partition; a new producer gives it up as a whole.
-_DOUBTED_S = 3.0
 # Outcomes of one transaction, as far as they are shipped in parts. Of each there are a copy in the
 # client and one here until the broker has it; with more of them commits cost hardly less.
 _LOAD_EVENTS = 4000
@@ -261,13 +256,9 @@ class Outbox:
         producer.begin_transaction()
         self._delivery.hand_over(load)
         producer.send_offsets_to_transaction(offsets, group, _COMMIT_TIMEOUT_S)
-        ending = time.monotonic()
         producer.commit_transaction(_COMMIT_TIMEOUT_S)
-        took_s = time.monotonic() - ending
         self._began_s = None
         self._published(load, began)
-        if took_s > _DOUBTED_S:
-            raise RewindError(f"a commit took {took_s:.1f} s, in which a broker may have restarted")
         self._rest(began)
 
     def _give_up_what_hangs(self, offsets: list[TopicPartition], group: object) -> None:

@@ -11,7 +11,6 @@ from combiner import outbox as outbox_module
 from combiner.outbox import Outbox
 from combiner.outbox_config import OutboxConfig
 from combiner.output import Output
-from combiner.rewinding import RewindError
 from combiner.shipment import Shipment
 from streams.settings import KafkaSettings
 
@@ -109,17 +108,3 @@ def test_it_is_behind_when_more_is_shipped_all_the_same(
     producer.commits.release()
     assert outbox.drain(TIMEOUT_S)
     assert not outbox.is_behind
-
-
-def test_a_commit_as_long_as_a_restart_is_the_last_one_of_its_producer(
-    producer: SlowProducer, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbox_module, "_DOUBTED_S", 0.0)
-    outbox.ship(shipment(LOAD))
-    assert producer.begun.acquire(timeout=TIMEOUT_S)
-    outbox.ship(shipment(LOAD))
-    producer.commits.release()
-    outbox._thread.join(TIMEOUT_S)
-    with pytest.raises(RewindError, match="in which a broker may have restarted"):
-        outbox.check()
-    assert producer.loads == [LOAD, 0]
