@@ -7,8 +7,9 @@ with the load and there is no interval to tune for throughput.
 `exactly_once`: records and offsets become visible together or not at all. After any error that
 is not fatal the producer is thrown away: its successor has the same transactional id and a higher
 epoch, which fences whatever request may still be on its way, and everything since the last commit
-is read and decided again. Before its first transaction a producer gives up whatever of its
-predecessors may hang in the topics: its commit would count for that, too.
+is read and decided again. Before anything else a producer gives up whatever of its predecessors
+may hang in the topics: its commit would count for that, too. And one that waited long for the end
+of a commit begins no other one: that transaction may be what hangs.
 
 `at_least_once`: records become visible at once; their positions are handed back for committing
 (`acknowledged`) after the broker has everything before them. A crash in between repeats records.
@@ -24,7 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 
 from combiner.delivery import Delivery
 from combiner.hanging import give_up_what_hangs
@@ -49,6 +50,10 @@ _INIT_TIMEOUT_S = 30.0
 # librdkafka (2.16) may ask too early who keeps them now, then waits for some broker to come or go
 # before it asks again, and heeds no time limit.
 _STUCK_S = 6.0
+# Less than a broker's restart. A lone one that was killed may say that a transaction is committed
+# which hangs in some of its partitions (see `combiner.hanging`). The next one of the same producer
+# would end it there, and in no other partition; a new producer gives it up as a whole.
+_BELIEVED_S = 3.0
 # Outcomes of one transaction, as far as they are shipped in parts. Of each there are a copy in the
 # client and one here until the broker has it; with more of them commits cost hardly less.
 _LOAD_EVENTS = 4000
@@ -87,6 +92,7 @@ class Outbox:
         self._stopping = False
         self._failure: EnsembleError | None = None
         self._began_s: float | None = None  # of the transaction under way
+        self._has_group = False
         self._nothing_hangs = False
         self._transaction_timeout_s = 0.0
         self._delivery = self._new_delivery(dead_letter_bytes)
@@ -133,6 +139,12 @@ class Outbox:
         with self._changed:
             positions, self._acknowledged = self._acknowledged, {}
         return positions
+
+    def join(self) -> None:
+        """The group is there: give up, on the thread, what may hang from before."""
+        with self._changed:
+            self._has_group = True
+            self._changed.notify()
 
     def ship(self, shipment: Shipment) -> None:
         """Hand over; never waits. Raises what went wrong before."""
@@ -181,27 +193,24 @@ class Outbox:
             self._changed.wait_for(lambda: not self._events or self._failure, timeout_s)
             return not self._events
 
-    def end_what_hangs(self, places: Sequence[Place], group: object) -> None:
+    def end_what_hangs(self) -> None:
         """End what the group's coordinator still counts as under way under this transactional id.
 
         A coordinator that has missed the end of a transaction holds the group's offsets back for
         ever, from those as well who would begin the next one. Any end of the same producer's will
         do. To be called while nothing is shipped.
 
-        Args:
-            places: partitions whose offsets the group keeps.
-            group: the group's metadata.
-
         Raises:
             BrokerError: the broker refuses or does not answer.
             FencedError: another process has this one's place.
         """
         assert not self._events, "the thread has a transaction under way"
-        if not self._config.transactional_id or not places:
-            return
+        self.check()
+        if not self._nothing_hangs:
+            return  # the thread is at it, or has none to end
         try:
             with plain_errors():
-                self._give_up_what_hangs([committable(place, 0) for place in places], group)
+                self._give_up_what_hangs()
         except KafkaException as error:
             raise translated(error, "cannot end what hangs") from error
 
@@ -218,7 +227,13 @@ class Outbox:
 
     def _run(self) -> None:
         try:
-            publish = self._transact if self._config.transactional_id else self._publish
+            publish = self._publish
+            if self._config.transactional_id:
+                publish = self._transact
+                if not self._await_group():
+                    return
+                with plain_errors():
+                    self._give_up_what_hangs()
             while (load := self._next_load()) is not None:
                 with plain_errors():
                     publish(load)
@@ -236,6 +251,12 @@ class Outbox:
             self._failure = failure
             self._changed.notify_all()
 
+    def _await_group(self) -> bool:
+        """Wait for the first sign that the group is there; False if the end comes before."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_group or self._waiting or self._stopping)
+            return bool(self._waiting) or not self._stopping
+
     def _next_load(self) -> Load | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
@@ -249,23 +270,26 @@ class Outbox:
     def _transact(self, load: Load) -> None:
         offsets = [committable(place, position) for place, position in load.positions.items()]
         group = load.shipments[-1].group
-        if not self._nothing_hangs:
-            self._give_up_what_hangs(offsets, group)
         began = self._began_s = time.monotonic()
         producer = self._producer
         producer.begin_transaction()
         self._delivery.hand_over(load)
         producer.send_offsets_to_transaction(offsets, group, _COMMIT_TIMEOUT_S)
+        ending = time.monotonic()
         producer.commit_transaction(_COMMIT_TIMEOUT_S)
+        ended = time.monotonic()
         self._began_s = None
+        if ended - ending > _BELIEVED_S:
+            problem = f"a commit took {ended - ending:.1f} s, in which a broker may have restarted"
+            raise RewindError(problem, doubtful=True)
         self._published(load, began)
         self._rest(began)
 
-    def _give_up_what_hangs(self, offsets: list[TopicPartition], group: object) -> None:
+    def _give_up_what_hangs(self) -> None:
         self._began_s = time.monotonic()
         config = self._config
         topics = [t for t in (config.scored, config.dead_letters, config.corrections) if t]
-        give_up_what_hangs(self._producer, topics, offsets, group, _COMMIT_TIMEOUT_S)
+        give_up_what_hangs(self._producer, topics, config.group, config.source, _COMMIT_TIMEOUT_S)
         self._began_s = None
         self._nothing_hangs = True
 

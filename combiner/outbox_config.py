@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from combiner.identity import Identity
 from streams.settings import KafkaSettings, Settings
 
 
@@ -11,6 +12,8 @@ class OutboxConfig:
 
     Attributes:
         kafka: the cluster.
+        group: whose offsets are committed.
+        source: an input topic, of which the group keeps offsets.
         scored: topic of scored records.
         dead_letters: topic of dead letters.
         corrections: topic of corrections; empty if they go nowhere.
@@ -20,6 +23,8 @@ class OutboxConfig:
     """
 
     kafka: KafkaSettings
+    group: str
+    source: str
     scored: str
     dead_letters: str
     ensemble: str
@@ -28,19 +33,19 @@ class OutboxConfig:
     corrections: str = ""
 
 
-def outbox_config_of(settings: Settings, ensemble: str, member: str) -> OutboxConfig:
+def outbox_config_of(settings: Settings, ensemble: str, identity: Identity) -> OutboxConfig:
     """From the configuration.
 
     Args:
         settings: the configuration.
         ensemble: `name@version`.
-        member: the combiner's name, which stays over restarts.
+        identity: the combiner's, which stays over restarts.
     """
     combiner, topics = settings.combiner, settings.topics
     return OutboxConfig(
         settings.kafka,
-        *(topics.scored, topics.dead_letters, ensemble),
-        member if combiner.delivery == "exactly_once" else "",
+        *(identity.group, topics.inputs[0], topics.scored, topics.dead_letters, ensemble),
+        identity.member if combiner.delivery == "exactly_once" else "",
         combiner.commit_interval_ms,
         topics.corrections,
     )

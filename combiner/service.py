@@ -96,6 +96,7 @@ class CombinerService:
         self._core = self._new_core()
         self._dead_letter_bytes: int | None = None
         self._group_metadata: object = None
+        self._has_group = False  # some partitions were assigned, or none
         self._is_away = False  # no broker answers
         self._rewinds = 0  # since something was published
         self._reported_ns = self._committed_ns = clock.monotonic_ns()
@@ -110,7 +111,7 @@ class CombinerService:
             on_lost=self._on_lost,
             on_away=self._on_away,
             on_missing=lambda topic, n: metrics.counter(signals.MISSING_RECORDS, topic).inc(n),
-            on_held_up=lambda: self._outbox.end_what_hangs(self._core.places, self._group()),
+            on_held_up=self._on_held_up,
         )
         self._health_sink = Sink(settings.kafka)
         self._reporter = HealthReporter(
@@ -159,8 +160,11 @@ class CombinerService:
         )
 
     def _new_outbox(self) -> Outbox:
-        config = outbox_config_of(self._settings, self._ensemble, self._identity.member)
-        return Outbox(config, self._on_published, self._dead_letter_bytes)
+        config = outbox_config_of(self._settings, self._ensemble, self._identity)
+        outbox = Outbox(config, self._on_published, self._dead_letter_bytes)
+        if self._has_group:
+            outbox.join()
+        return outbox
 
     # -- the loop ----------------------------------------------------------------------------
 
@@ -248,6 +252,8 @@ class CombinerService:
 
     def _on_assign(self, partitions: Sequence[TopicPartition]) -> None:
         self._group_metadata = None
+        self._has_group = True
+        self._outbox.join()
         self._check_topics()
         places = [(partition.topic, partition.partition) for partition in partitions]
         self._pressure.forget(places)
@@ -273,6 +279,9 @@ class CombinerService:
         self._outbox.abandon()
         for partition in partitions:
             self._core.close((partition.topic, partition.partition))
+
+    def _on_held_up(self) -> None:
+        self._outbox.end_what_hangs()
 
     def _on_away(self) -> None:
         self._is_away = True

@@ -806,9 +806,8 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Outbox, StuckProduc
     """An outbox whose first transaction is under way and does not end."""
     monkeypatch.setattr(delivery_module, "Producer", StuckProducer)
     monkeypatch.setattr(outbox_module, "give_up_what_hangs", lambda *_: None)
-    outbox = Outbox(
-        OutboxConfig(KafkaSettings(), "s", "d", "e@1", "e.0", 0), lambda _outputs, _took_s: None
-    )
+    config = OutboxConfig(KafkaSettings(), "g", "events", "s", "d", "e@1", "e.0", 0)
+    outbox = Outbox(config, lambda _outputs, _took_s: None)
     producer = cast("StuckProducer", outbox._producer)
     outbox.ship(Shipment([], {("events", 0): 1}))
     assert producer.entered.wait(TIMEOUT_S)

@@ -38,7 +38,7 @@ class Slot:
         )
 
     def outbox(self) -> Outbox:
-        to = (self.topic, self.topic, "e@1")
+        to = (f"{self.topic}.group", self.topic, self.topic, self.topic, "e@1")
         return Outbox(OutboxConfig(self.kafka, *to, self.id, 0), lambda *_: None)
 
 
@@ -99,14 +99,38 @@ def test_ending_what_hangs_commits_nothing(slot: Slot) -> None:
         group = source.consumer.consumer_group_metadata()
         for offset in (4, 9):
             outbox = slot.outbox()
-            outbox.end_what_hangs([slot.place], group)
             outbox.ship(Shipment([], {slot.place: Position(offset)}, group))
             outbox.close(TIMEOUT_S)
-            outbox.check()
-            again = slot.outbox()
-            again.end_what_hangs([slot.place], group)
+            outbox.end_what_hangs()
             assert source.committed([slot.place]) == {slot.place: Position(offset)}
-            again.close(TIMEOUT_S)
+
+
+def given_up(slot: Slot, count: int) -> list[bytes | None]:
+    """The first records behind those of the topic; no `read_committed` reader sees them."""
+    raw = Consumer(
+        {
+            "bootstrap.servers": slot.kafka.bootstrap_servers,
+            "group.id": "nobody",
+            "isolation.level": "read_uncommitted",
+        }
+    )
+    raw.assign([TopicPartition(slot.topic, 0, 10)])
+    found = raw.consume(count, TIMEOUT_S)
+    raw.close()
+    messages = list(read_messages(slot.kafka.bootstrap_servers, [slot.topic], 1))
+    assert [message.value() for message in messages] == [b"%d" % n for n in range(10)]
+    return [message.value() for message in found]
+
+
+def test_what_hangs_is_given_up_as_soon_as_the_group_is_there(slot: Slot) -> None:
+    """By who has no partition, and nothing to publish, as well."""
+    with closing(slot.source()) as source:
+        first_of(source)
+        outbox = slot.outbox()
+        outbox.join()
+        assert given_up(slot, 1) == [b""]
+        outbox.close(TIMEOUT_S)
+        outbox.check()
 
 
 def test_what_hangs_in_the_outcomes_is_given_up_before_the_first_commit(slot: Slot) -> None:
@@ -118,23 +142,26 @@ def test_what_hangs_in_the_outcomes_is_given_up_before_the_first_commit(slot: Sl
         outbox.ship(Shipment([], {slot.place: Position(9)}, group))
         outbox.close(TIMEOUT_S)
         outbox.check()
-    messages = list(read_messages(slot.kafka.bootstrap_servers, [slot.topic], 1))
-    assert [message.value() for message in messages] == [b"%d" % n for n in range(10)]
-    raw = Consumer(
-        {
-            "bootstrap.servers": slot.kafka.bootstrap_servers,
-            "group.id": "nobody",
-            "isolation.level": "read_uncommitted",
-        }
-    )
-    raw.assign([TopicPartition(slot.topic, 0, 10)])
-    [given_up, *_] = raw.consume(1, TIMEOUT_S)
-    raw.close()
-    assert given_up.value() == b""
+    assert given_up(slot, 1) == [b""]
+
+
+def test_before_the_group_is_there_nothing_begins(slot: Slot) -> None:
+    """A client that asks too early who keeps the offsets of a group may wait for ever."""
+    outbox = slot.outbox()
+    outbox.close(TIMEOUT_S)
+    outbox.check()
+    outbox.end_what_hangs()
+    with closing(slot.source()) as source:
+        first_of(source)
+        assert source.high_watermark(slot.place) == 10
 
 
 def test_without_transactions_nothing_hangs(slot: Slot) -> None:
     slot.id = ""
     outbox = slot.outbox()
-    outbox.end_what_hangs([slot.place], None)
+    outbox.join()
+    outbox.end_what_hangs()
     outbox.close(TIMEOUT_S)
+    with closing(slot.source()) as source:
+        first_of(source)
+        assert source.high_watermark(slot.place) == 10

@@ -62,6 +62,16 @@ class SpoiltProducer(FencedProducer):
         self._tell(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "the record is too large"), None)
 
 
+class LateProducer(FencedProducer):
+    """One that hears of the end of a transaction, and late."""
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        """Nothing."""
+
+    def commit_transaction(self, _timeout_s: float) -> None:
+        """Nothing."""
+
+
 def failure(
     monkeypatch: pytest.MonkeyPatch,
     transaction_timeout_ms: int,
@@ -70,7 +80,8 @@ def failure(
     monkeypatch.setattr(delivery_module, "Producer", producer)
     monkeypatch.setattr(outbox_module, "give_up_what_hangs", lambda *_: None)
     kafka = KafkaSettings(producer={"transaction.timeout.ms": transaction_timeout_ms})
-    outbox = Outbox(OutboxConfig(kafka, "s", "d", "e@1", "e.0", 0), lambda *_: None)
+    config = OutboxConfig(kafka, "g", "events", "s", "d", "e@1", "e.0", 0)
+    outbox = Outbox(config, lambda *_: None)
     outbox.ship(Shipment([], {("events", 0): 1}))
     outbox.close(TIMEOUT_S)
     with pytest.raises(BrokerError) as raised:
@@ -94,6 +105,17 @@ def test_one_that_took_too_long_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(found, RewindError)
     assert found.doubtful
     assert "lasted longer than 0 s" in str(found)
+
+
+def test_a_commit_that_took_as_long_as_a_restart_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broker that was killed meanwhile may have left it hanging in some partitions."""
+    monkeypatch.setattr(outbox_module, "_BELIEVED_S", -1.0)
+    found = failure(monkeypatch, 10_000, LateProducer)
+    assert isinstance(found, RewindError)
+    assert found.doubtful
+    assert "a broker may have restarted" in str(found)
 
 
 def test_a_record_that_is_too_large_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,8 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> SlowProducer:
 
 @pytest.fixture
 def outbox(producer: SlowProducer) -> Iterator[Outbox]:
-    made = Outbox(OutboxConfig(KafkaSettings(), "s", "d", "e@1", "e.0", 0), lambda *_: None)
+    config = OutboxConfig(KafkaSettings(), "g", "events", "s", "d", "e@1", "e.0", 0)
+    made = Outbox(config, lambda *_: None)
     yield made
     for _ in range(100):
         producer.commits.release()
