@@ -52,14 +52,16 @@ class CombinerProcess(Process):
         self._tenures: dict[Place, Tenure] = {}
         self._waiting = Throttle(around.plan.max_pending)
         self._committed_ns = 0
+        self._goes_back = False
 
     # -- life --------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Join the group with an empty window."""
         self._forget()
+        self._goes_back = False
         self.core = self.around.build(self.around, self.monotonic_ns())
-        self.outbox = Outbox(self, self)
+        self.outbox = Outbox(self, self, self._on_away)
         self._group.join(self)
         self.wake_at(self.around.clock.now_ns)
 
@@ -126,10 +128,17 @@ class CombinerProcess(Process):
             self.core.close(place)
         self._forget()
 
+    def _on_away(self) -> None:
+        """No broker answers: soon nothing since the last commit counts."""
+        self.outbox.abandon()
+        self._goes_back = True
+        self.after(self.around.some_ns(1, 400), self._rewind)
+
     def _rewind(self) -> None:
         """Nothing since the last commit counts."""
         self.around.counts["rewinds"] += 1
-        self.outbox = Outbox(self, self)
+        self._goes_back = False
+        self.outbox = Outbox(self, self, self._on_away)
         partitions = self._partitions
         self._close()
         self._partitions = partitions
@@ -139,6 +148,8 @@ class CombinerProcess(Process):
 
     def turn(self) -> None:
         """Fetch, decide, ship."""
+        if self._goes_back:
+            return
         now_ns = self.around.clock.now_ns
         if not self._group.owns(self, self._generation) and not self._lost():
             return

@@ -45,6 +45,10 @@ RATES: Mapping[str, float] = {
 OLD_POSITION = "old position"
 _OLD_POSITION_RATE = 0.3
 
+# A broker that is killed, calls a transaction committed when it is back, and leaves it hanging.
+MARKERS_SKIPPED = "markers skipped"
+_MARKERS_SKIPPED_RATE = 0.1
+
 # A fetch that the models answer together.
 ROUND = "round"
 _ROUND_RATE = 0.5
@@ -158,6 +162,8 @@ def plan_of(seed: int) -> Plan:
     checked = plan.delivery == "exactly_once" and plan.order == "partition"
     if checked and np.random.default_rng([seed, 5]).random() < 0.5:
         plan = replace(plan, rates={**plan.rates, OLD_POSITION: _OLD_POSITION_RATE})
+    if plan.delivery == "exactly_once" and np.random.default_rng([seed, 6]).random() < 0.5:
+        plan = replace(plan, rates={**plan.rates, MARKERS_SKIPPED: _MARKERS_SKIPPED_RATE})
     if seed % SEEDS_PER_ROUNDS == 0:
         plan = replace(plan, rates={**plan.rates, ROUND: _ROUND_RATE})
     if seed % SEEDS_PER_CASCADE == SEEDS_PER_CASCADE - 1:

@@ -1,10 +1,14 @@
 """Kafka without a network: partitions with gaps, consumer groups' positions, transactions.
 
 What is kept is what the promises rest on. A transaction's records have offsets at once and are
-read only when it is committed; nobody reads past an open one. Its end takes an offset of its own.
-A group's positions inside a transaction count when it is committed, and until then nobody may
-start reading from the old ones. Who begins under a transactional id ends whatever its predecessor
-left open, and the predecessor is refused from then on.
+read only when it is committed; nobody reads past an open one. Its end takes an offset of its own,
+the marker. A group's positions inside a transaction count when it is committed, and until then
+nobody may start reading from the old ones. Who begins under a transactional id ends whatever its
+predecessor left open, and the predecessor is refused from then on.
+
+A transaction may have ended and left no markers, as one does of a lone broker that was killed
+meanwhile. What it wrote hangs: the next marker of the same transactional id counts for it, too, in
+each partition alone, whatever that marker says.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,14 +32,23 @@ class UnstableError(Exception):
     """A position is inside an open transaction."""
 
 
+End = Literal["committed", "aborted"]
+
+
+@dataclass(slots=True)
+class Part:
+    """What a transaction wrote to one partition."""
+
+    state: Literal["open"] | End = "open"
+    ended_ns: int = -1
+
+
 @dataclass(slots=True)
 class Transaction:
     """Records and positions that become visible together or not at all."""
 
     begun_ns: int
-    state: Literal["open", "committed", "aborted"] = "open"
-    ended_ns: int = -1
-    places: dict[Place, None] = field(default_factory=dict)
+    parts: dict[Place, Part] = field(default_factory=dict)
     positions: dict[tuple[str, Place], Position] = field(default_factory=dict)
 
 
@@ -53,13 +66,13 @@ class Entry:
     record_value: bytes | None
     record_headers: Sequence[Header]
     appended_ns: int
-    transaction: Transaction | None
+    part: Part | None
     written_by: int
 
     @property
     def visible_ns(self) -> int:
         """When a `read_committed` reader could see it."""
-        return self.appended_ns if self.transaction is None else self.transaction.ended_ns
+        return self.appended_ns if self.part is None else self.part.ended_ns
 
     def topic(self) -> str:
         """As the client."""
@@ -107,6 +120,7 @@ class Log:
         self._most_metadata = most_metadata
         self._epochs: dict[str, int] = {}
         self._open: dict[str, Transaction] = {}
+        self._hanging: dict[str, list[Transaction]] = {}
         self.watch: list[Callable[[Place], None]] = []
 
     # -- records -----------------------------------------------------------------------------
@@ -125,13 +139,11 @@ class Log:
         """Write a record."""
         entries = self._entries.setdefault(place, [])
         stamp = self._clock.wall_ms() if record_ms is None else record_ms
+        part = None if transaction is None else transaction.parts.setdefault(place, Part())
         entry = Entry(
-            place, len(entries), stamp, key, value, headers, self._clock.now_ns, transaction,
-            written_by,
-        )  # fmt: skip
+            place, len(entries), stamp, key, value, headers, self._clock.now_ns, part, written_by
+        )
         entries.append(entry)
-        if transaction is not None:
-            transaction.places[place] = None
         self._tell(place)
         return entry
 
@@ -149,10 +161,10 @@ class Log:
         entries = self._entries.get(place, [])
         while position < len(entries) and len(found) < limit:
             entry = entries[position]
-            if entry is not None and entry.transaction is not None:
-                if entry.transaction.state == "open":
+            if entry is not None and entry.part is not None:
+                if entry.part.state == "open":
                     break
-                if entry.transaction.state == "aborted":
+                if entry.part.state == "aborted":
                     entry = None
             position += 1
             if entry is not None:
@@ -195,6 +207,9 @@ class Log:
                 self.begin_epoch(name)
             elif (group, place) in transaction.positions:
                 raise UnstableError
+        hanging = [each for several in self._hanging.values() for each in several]
+        if any((group, place) in each.positions for each in hanging):
+            raise UnstableError
         known = self._positions.get((group, place), [])
         return known[-1 - age] if age < len(known) else Position(0)
 
@@ -227,22 +242,37 @@ class Log:
         for place, position in positions.items():
             self._open[name].positions[(group, place)] = position
 
-    def end(self, name: str, epoch: int, state: Literal["committed", "aborted"]) -> None:
-        """Commit or abort; raises as `begin`."""
+    def end(self, name: str, epoch: int, state: End, *, markers: bool = True) -> None:
+        """Commit or abort, with markers or so that it hangs; raises as `begin`."""
         self._check(name, epoch)
-        if name in self._open:
+        if name not in self._open:
+            return
+        if markers:
             self._end(name, state)
+        else:
+            self._hanging.setdefault(name, []).append(self._open.pop(name))
 
     def _check(self, name: str, epoch: int) -> None:
         if self._epochs[name] != epoch:
             raise RefusedError("fenced")
 
-    def _end(self, name: str, state: Literal["committed", "aborted"]) -> None:
+    def _end(self, name: str, state: End) -> None:
         transaction = self._open.pop(name)
-        transaction.state, transaction.ended_ns = state, self._clock.now_ns
-        if state == "committed":
-            for key, position in transaction.positions.items():
-                self._positions.setdefault(key, []).append(position)
-        for place in transaction.places:
+        for each in [*self._hanging.get(name, ()), transaction]:
+            self._mark(each, transaction, state)
+        for place in transaction.parts:
             self.skip(place, 1)
             self._tell(place)
+
+    def _mark(self, transaction: Transaction, marked: Transaction, state: End) -> None:
+        """End what a transaction has where another one that ends leaves its markers."""
+        for place in transaction.parts.keys() & marked.parts.keys():
+            part = transaction.parts[place]
+            if part.state == "open":
+                part.state, part.ended_ns = state, self._clock.now_ns
+        if marked.positions:
+            if state == "committed":
+                for key, position in transaction.positions.items():
+                    self._positions.setdefault(key, []).append(position)
+            if transaction is not marked:
+                transaction.positions.clear()

@@ -1,16 +1,20 @@
 """The combiner's way out, step by step: the order of requests is that of `combiner/outbox.py`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from combiner.output import Output
+from simulation.faults import MARKERS_SKIPPED
 from simulation.group import GroupMember
 from simulation.log import RefusedError, Transaction
 from simulation.process import DEAD_LETTERS, SCORED, Dialogue, Process
 from streams.columns import Place, Position
+from streams.instants import NS_PER_MS
 from streams.records import dead_letter_headers
 
 ENSEMBLE = "simulated@1"
+# Longer than a commit, shorter than a broker's restart.
+_BELIEVED_NS = 50 * NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +27,22 @@ class Shipment:
 
 
 class Outbox:
-    """Publishes in order; one dialogue at a time, what comes meanwhile leaves with the next."""
+    """Publishes in order; one dialogue at a time, what comes meanwhile leaves with the next.
 
-    def __init__(self, process: "Process", member: GroupMember) -> None:
+    Args:
+        process: whose it is.
+        member: the same, as its group knows it.
+        told_away: called when the process notices that no broker answers.
+    """
+
+    def __init__(
+        self, process: Process, member: GroupMember, told_away: Callable[[], None]
+    ) -> None:
         around = process.around
         self.failed = False
         self.unpublished = 0
         self._process, self._member, self._around = process, member, around
+        self._told_away = told_away
         self._group = around.groups["combiner"]
         self._waiting: list[Shipment] = []
         self._dialogue: Dialogue | None = None
@@ -37,6 +50,17 @@ class Outbox:
         self._exactly_once = around.plan.delivery == "exactly_once"
         if self._exactly_once:
             self._epoch = around.log.begin_epoch(process.name)
+            self._give_up_what_hangs()
+
+    def _give_up_what_hangs(self) -> None:
+        """Begin a transaction in all partitions, and over the group's positions, and abort it."""
+        log, plan, name = self._around.log, self._around.plan, self._process.name
+        transaction = log.begin(name, self._epoch)
+        for place in [(DEAD_LETTERS, 0), *((SCORED, p) for p in range(plan.partitions))]:
+            log.append(place, b"", b"", transaction=transaction)
+        nothing = {(plan.inputs[0], 0): Position(0)}
+        log.send_positions(name, self._epoch, self._group.name, nothing)
+        log.end(name, self._epoch, "aborted")
 
     # -- the join's side ---------------------------------------------------------------------
 
@@ -103,9 +127,15 @@ class Outbox:
             if around.dice.random() < 0.5:
                 log.end(name, self._epoch, "committed")
             raise RefusedError("timed out")
-        log.end(name, self._epoch, "committed")
+        restarts = around.happens(MARKERS_SKIPPED)
+        log.end(name, self._epoch, "committed", markers=not restarts)
         self._process.step("committed")
-        yield around.some_ns(0.2, 3)
+        if restarts and around.dice.random() < 0.5:
+            self._process.after(around.some_ns(0, 300), self._told_away)
+        took_ns = around.some_ns(60, 300) if restarts else around.some_ns(0.2, 3)
+        yield took_ns
+        if took_ns > _BELIEVED_NS:
+            raise RefusedError("a commit that took as long as a restart")
         self._published(load)
         yield around.some_ns(0, 5)
 

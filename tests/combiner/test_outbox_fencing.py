@@ -1,6 +1,7 @@
 """A producer that the broker fences proves nothing: the group is asked who has the slot."""
 
-from typing import Any
+import threading
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -62,6 +63,23 @@ class SpoiltProducer(FencedProducer):
         self._tell(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, "the record is too large"), None)
 
 
+class AbandonedProducer(FencedProducer):
+    """One whose request fails once somebody lets it, and that counts what it gives up."""
+
+    def __init__(self, properties: dict[str, Any]) -> None:
+        super().__init__(properties)
+        self.entered, self.let_go = threading.Event(), threading.Event()
+        self.given_up = 0
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        self.entered.set()
+        assert self.let_go.wait(TIMEOUT_S)
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer"))
+
+    def abort_transaction(self, _timeout_s: float) -> None:
+        self.given_up += 1
+
+
 class LateProducer(FencedProducer):
     """One that hears of the end of a transaction, and late."""
 
@@ -72,16 +90,22 @@ class LateProducer(FencedProducer):
         """Nothing."""
 
 
+def outbox_of(
+    monkeypatch: pytest.MonkeyPatch, transaction_timeout_ms: int, producer: type[FencedProducer]
+) -> Outbox:
+    monkeypatch.setattr(delivery_module, "Producer", producer)
+    monkeypatch.setattr(outbox_module, "give_up_what_hangs", lambda *_: None)
+    kafka = KafkaSettings(producer={"transaction.timeout.ms": transaction_timeout_ms})
+    config = OutboxConfig(kafka, "g", "events", "s", "d", "e@1", "e.0", 0)
+    return Outbox(config, lambda *_: None)
+
+
 def failure(
     monkeypatch: pytest.MonkeyPatch,
     transaction_timeout_ms: int,
     producer: type[FencedProducer] = FencedProducer,
 ) -> BrokerError:
-    monkeypatch.setattr(delivery_module, "Producer", producer)
-    monkeypatch.setattr(outbox_module, "give_up_what_hangs", lambda *_: None)
-    kafka = KafkaSettings(producer={"transaction.timeout.ms": transaction_timeout_ms})
-    config = OutboxConfig(kafka, "g", "events", "s", "d", "e@1", "e.0", 0)
-    outbox = Outbox(config, lambda *_: None)
+    outbox = outbox_of(monkeypatch, transaction_timeout_ms, producer)
     outbox.ship(Shipment([], {("events", 0): 1}))
     outbox.close(TIMEOUT_S)
     with pytest.raises(BrokerError) as raised:
@@ -116,6 +140,22 @@ def test_a_commit_that_took_as_long_as_a_restart_is_not_believed(
     assert isinstance(found, RewindError)
     assert found.doubtful
     assert "a broker may have restarted" in str(found)
+
+
+@pytest.mark.parametrize("abandoned", [True, False])
+def test_who_has_a_successor_gives_up_nothing(
+    monkeypatch: pytest.MonkeyPatch, *, abandoned: bool
+) -> None:
+    """It might ask for a newer epoch for that, and fence the successor."""
+    outbox = outbox_of(monkeypatch, 10_000, AbandonedProducer)
+    producer = cast("AbandonedProducer", outbox._producer)
+    outbox.ship(Shipment([], {("events", 0): 1}))
+    assert producer.entered.wait(TIMEOUT_S)
+    if abandoned:
+        outbox.abandon()
+    producer.let_go.set()
+    outbox.close(TIMEOUT_S)
+    assert producer.given_up == (not abandoned)
 
 
 def test_a_record_that_is_too_large_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
