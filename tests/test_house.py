@@ -52,8 +52,8 @@ MODULES: dict[str, tuple[str, str]] = {
     "workers": (
         "batching scoring tracking protocol tensors inference suspicion pressure quickness",
         (
-            "adapters/* loading lean skops_values crew marks examiner publishing lane rounds "
-            "agents feed watchdog service"
+            "adapters/* loading lean skops_values niceness crew marks examiner publishing lane "
+            "rounds agents feed watchdog service"
         ),
     ),
     "combiner": (

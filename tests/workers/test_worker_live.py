@@ -1,5 +1,6 @@
 """A worker process from outside: events in, frames out, through stops, crashes and hangs."""
 
+import os
 import re
 import signal
 import threading
@@ -63,6 +64,8 @@ def test_each_model_answers_each_event_and_refuses_what_it_cannot(live: Live):
     assert 'ensemble_refusals_total{model="moody",reason="raised"} 1.0' in page
     assert 'ensemble_predictions_total{model="honest"}' in page
     assert scrape(live, "readyz") == "ready\n"
+    others = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, live.workers[0].process.pid) == min(19, others + 10)
 
 
 def test_bad_events_are_passed_over_and_committed(live: Live):
