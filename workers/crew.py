@@ -16,6 +16,7 @@ from streams.settings import ModelSettings, Settings
 from workers.lean import lean_imports
 from workers.loading import limits_of, load_models, warm
 from workers.marks import Witness, place_of
+from workers.niceness import be_nice
 from workers.protocol import Model
 from workers.suspicion import MAX_STRIKES, Call
 
@@ -86,6 +87,7 @@ class Crew:
         """
         # Whatever ends the process from native code leaves its stack in the log.
         faulthandler.enable()
+        be_nice(self._tuning.nice)
         self._limit_memory()
         with self._imports():
             return [self._load(settings, wrap) for settings in self._models]

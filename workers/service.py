@@ -25,7 +25,6 @@ from workers.crew import Crew
 from workers.feed import Feed
 from workers.lane import Lane
 from workers.marks import Witness
-from workers.niceness import be_nice
 from workers.protocol import Model
 from workers.publishing import Publisher
 from workers.rounds import Rounds
@@ -68,7 +67,6 @@ def run_worker(
     if table is None:
         known = ", ".join(table.name for table in settings.workers)
         raise ConfigurationError(f"workers.{worker}", f"no such worker; expected one of {known}")
-    be_nice(settings.worker.nice)
     bundle = load_manifest(Path(settings.ensemble.bundle))
     wanted = [model for model in settings.models if model.name in table.models]
     schema = bundle.manifest.schema
