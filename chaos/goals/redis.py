@@ -154,9 +154,11 @@ def redis_faults(count: int) -> Result:
             report = stage.report()
         changes, closings = np.moveaxis(np.array(rounds), -1, 0)
         medians = np.median(changes, axis=0)
+        by_fault = dict(zip(FAULTS, medians[::2].tolist(), strict=True))
         worst, noise, closing = medians[::2].max(), medians[1::2].max(), closings.max()
-        figures[f"{kind}: p99 change ms"] = float(worst)
-        figures[f"{kind}: with nothing done ms"] = float(noise)
+        figures[f"{kind}: p99 changes ms"] = ", ".join(f"{n} {v:.0f}" for n, v in by_fault.items())
+        figures[f"{kind}: the worst ms"] = float(worst)
+        figures[f"{kind}: the worst with nothing done ms"] = float(noise)
         figures[f"{kind}: closing s"] = float(closing)
         events += report.events
         lost += len(report.after.lost)
