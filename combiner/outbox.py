@@ -335,11 +335,11 @@ class Outbox:
             return RewindError(str(problem)) if self.too_large else problem
         doubtful = self._took_s() > self._transaction_timeout_s + 1.0
         doubtful |= error.args[0].code() == KafkaError._FATAL  # noqa: SLF001 -- may be a fence
+        # One that was given up has a successor on its way. To abort means at times to ask for a
+        # newer epoch, which would fence that.
         if self._failure is None:
             with contextlib.suppress(KafkaException), plain_errors():
                 self._producer.abort_transaction(_COMMIT_TIMEOUT_S)
-        # Else a successor is on its way. To give up means to ask for a newer epoch at times, which
-        # would fence it.
         # By now the client has said what was not delivered, which is the reason; what was asked
         # next only found that something had failed.
         if self.too_large and self._delivery.undelivered is not None:
