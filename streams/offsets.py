@@ -13,10 +13,11 @@ from streams.columns import Place
 REQUEST_TIMEOUT_S = 10.0
 # A broker that has just become the leader does not know yet how far its partition is settled. One
 # that has just come back, or a transaction under way, holds offsets back. A client that has lost
-# its brokers knows no partitions.
+# its brokers knows no partitions; one of whose brokers is gone forgets what it asked that.
 _NOT_YET = frozenset(
     {
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 -- the client's own name
+        KafkaError._DESTROY_BROKER,  # noqa: SLF001 -- the client's own name
         KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,

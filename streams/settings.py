@@ -207,7 +207,7 @@ class WorkerTuning(Section):
     pace_ms: Annotated[int, Field(ge=1, le=1000)] = 10
     hang_ms: Positive = 10_000
     threads_per_model: Positive = 1
-    nice: Annotated[int, Field(ge=0, le=19)] = 10
+    nice: Annotated[int, Field(ge=0, le=19)] = 0
     max_memory_mb: Positive | None = None
     max_address_space_mb: Positive | None = None
     state_directory: str = ""

@@ -43,6 +43,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Any:
         KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError._UNKNOWN_PARTITION,
+        KafkaError._DESTROY_BROKER,
     ],
 )
 def test_who_does_not_know_yet_is_asked_again(ask: Any, code: int) -> None:

@@ -46,7 +46,7 @@ def scrape(live: Live, path: str = "metrics") -> str:
 
 
 def test_each_model_answers_each_event_and_refuses_what_it_cannot(live: Live):
-    live.start(["honest", "moody"])
+    live.start(["honest", "moody"], nice=4)
     xs = [i / 100 for i in range(100)] + [RAISES, NAN, 7.0]
     live.write(xs)
     live.read_answers(["honest", "moody"], len(xs))
@@ -65,7 +65,7 @@ def test_each_model_answers_each_event_and_refuses_what_it_cannot(live: Live):
     assert 'ensemble_predictions_total{model="honest"}' in page
     assert scrape(live, "readyz") == "ready\n"
     others = os.getpriority(os.PRIO_PROCESS, 0)
-    assert os.getpriority(os.PRIO_PROCESS, live.workers[0].process.pid) == min(19, others + 10)
+    assert os.getpriority(os.PRIO_PROCESS, live.workers[0].process.pid) == min(19, others + 4)
 
 
 def test_bad_events_are_passed_over_and_committed(live: Live):
