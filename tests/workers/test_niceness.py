@@ -27,7 +27,8 @@ def told(nice: int, *, leads: bool) -> tuple[int, str]:
         text=True,
         start_new_session=leads,
     )
-    more, of_the_session = done.stdout.split(maxsplit=1)
+    more, _, of_the_session = done.stdout.partition(" ")
+    # Processes that are older than every session have no share of their own: the file is empty.
     return int(more), of_the_session.strip()
 
 
