@@ -35,15 +35,6 @@ class Answers:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """How the models did on events whose deadline has passed: int64[M] each."""
-
-    answered: Ints
-    refused: Ints
-    missed: Ints
-
-
 class Stamp(NamedTuple):
     """When an answer was where; see `combiner.latency`.
 

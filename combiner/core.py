@@ -17,7 +17,7 @@ from combiner.decision import Decider, Decisions
 from combiner.encoding import ScoreEncoder
 from combiner.escalating import EscalatingJoin
 from combiner.fallback import RUNGS
-from combiner.health import HealthConfig, ModelHealth
+from combiner.health import HealthConfig, ModelHealth, awaited
 from combiner.hindsight import Hindsight
 from combiner.intake import Intake, Member
 from combiner.limits import NO_LIMIT, JoinConfig
@@ -285,8 +285,8 @@ class Combiner:
     # -- health ------------------------------------------------------------------------------
 
     def _waited_for(self) -> NDArray[np.bool_]:
-        waited = [column.health.waited_for for column in self._columns.values()]
-        return np.array(waited, dtype=np.bool_) & ~self._reserves
+        healths = [column.health for column in self._columns.values()]
+        return awaited(healths, self._reserves)
 
     def judge_anew(self, now_ns: int) -> None:
         """Forget how the models did: nothing could come, and that was not their fault."""
@@ -311,10 +311,13 @@ class Combiner:
         if not judgements:
             return False
         before = self._waited_for()
-        for column in self._columns.values():
-            answered = sum(int(j.answered[column.index]) for j in judgements)
-            refused = sum(int(j.refused[column.index]) for j in judgements)
-            missed = sum(int(j.missed[column.index]) for j in judgements)
+        counts = zip(
+            np.sum([j.answered for j in judgements], axis=0).tolist(),
+            np.sum([j.refused for j in judgements], axis=0).tolist(),
+            np.sum([j.missed for j in judgements], axis=0).tolist(),
+            strict=True,
+        )
+        for column, (answered, refused, missed) in zip(self._columns.values(), counts, strict=True):
             column.tally.answered += answered
             column.tally.refused += refused
             column.tally.missed += missed

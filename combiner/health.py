@@ -5,9 +5,9 @@ answers come in time you wait for him. When half of them fail to come you stop w
 go on listening: once he answers in time again you note that he is back (PROBING), and after a
 row of good answers you wait for him as before.
 
-The evidence is one verdict for each event, given at the event's deadline: answered, refused or
-missed (`combiner.join.DeadlineJoin.judge`). A refusal costs no time, but a model that refuses
-everything is as useless as one that is silent, so both count against it.
+The evidence is one verdict for each event, given at the event's deadline, or as soon as it came if
+nobody waited for it: answered, refused or missed (`combiner.verdicts`). A refusal costs no time,
+but a model that refuses everything is as useless as one that is silent, so both count against it.
 
 Two rules fail a model. The share rule looks at a sliding window and needs a minimum of evidence.
 The run rule counts bad verdicts without a good one between them, and works at any rate: with one
@@ -24,15 +24,21 @@ in the score; a rule that an operator can do in his head is worth more.
 | DEGRADED | FAILED   | as from HEALTHY                                                   |
 | DEGRADED | HEALTHY  | bad share < half of `degraded_share`                              |
 | FAILED   | PROBING  | a good verdict                                                    |
-| PROBING  | HEALTHY  | `recovered_events` good ones and bad share < `degraded_share`     |
+| PROBING  | HEALTHY  | another one, bad share < `degraded_share`, and since it failed    |
+|          |          | `recovered_events` good ones, or only good ones for a window      |
 | PROBING  | FAILED   | as from HEALTHY                                                   |
 
-HEALTHY and DEGRADED models are waited for, FAILED and PROBING ones are not.
+HEALTHY and DEGRADED models are waited for, FAILED ones are not. PROBING ones are where no member
+is any better: the score would rest on none at all, and waiting for them costs a deadline at most.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 State = Literal["HEALTHY", "DEGRADED", "FAILED", "PROBING"]
 
@@ -69,11 +75,11 @@ class ModelHealth:
         self._good = 0
         self._bad = 0
         self._bad_run = 0
-        self._good_since = 0  # good verdicts in the present state, however long ago
+        self._good_since = self._bad_since = 0  # verdicts in the present state, however long ago
 
     @property
-    def waited_for(self) -> bool:
-        """Whether an event should wait for this model."""
+    def is_well(self) -> bool:
+        """Whether an event waits for this model, however the others are."""
         return self.state in {"HEALTHY", "DEGRADED"}
 
     @property
@@ -89,12 +95,17 @@ class ModelHealth:
         self._remember(answered, bad, now_ns)
         self._bad_run = 0 if answered else self._bad_run + bad
         self._good_since += answered
-        state = self._next(answered)
+        self._bad_since += bad
+        state = self._next(answered, now_ns)
         if state != self.state:
             self._enter(state, now_ns)
+            if state == "PROBING":
+                # They may have come all at once; the bad ones were those of a failed model.
+                self._remember(answered, 0, now_ns)
+                self._good_since = answered
         return self.state
 
-    def _next(self, answered: int) -> State:
+    def _next(self, answered: int, now_ns: int) -> State:
         """The table, row by row."""
         config = self.config
         if self.state == "FAILED":
@@ -105,8 +116,10 @@ class ModelHealth:
         if enough and self.bad_share >= config.failed_share:
             return "FAILED"
         if self.state == "PROBING":
-            recovered = self._good_since >= config.recovered_events
-            return "HEALTHY" if recovered and self.bad_share < config.degraded_share else "PROBING"
+            flawless = not self._bad_since and now_ns - self.since_ns >= config.window_ns
+            recovered = flawless or self._good_since >= config.recovered_events
+            back = answered and recovered and self.bad_share < config.degraded_share
+            return "HEALTHY" if back else "PROBING"
         if self.state == "DEGRADED":
             return "HEALTHY" if self.bad_share < config.degraded_share / 2 else "DEGRADED"
         return "DEGRADED" if enough and self.bad_share >= config.degraded_share else "HEALTHY"
@@ -117,7 +130,7 @@ class ModelHealth:
         if state in {"PROBING", "FAILED"}:
             # The past is settled; what counts from here is what it does from here.
             self._steps.clear()
-            self._good = self._bad = self._bad_run = self._good_since = 0
+            self._good = self._bad = self._bad_run = self._good_since = self._bad_since = 0
 
     def _remember(self, good: int, bad: int, now_ns: int) -> None:
         step = self.config.window_ns // _STEPS or 1
@@ -134,3 +147,12 @@ class ModelHealth:
             _, good, bad = self._steps.popleft()
             self._good -= good
             self._bad -= bad
+
+
+def awaited(members: Sequence[ModelHealth], reserves: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """bool[M]: for which members an event should wait; for bool[M] of them, reserves, never."""
+    well: NDArray[np.bool_] = np.array([member.is_well for member in members]) & ~reserves
+    if well.any():
+        return well
+    probing: NDArray[np.bool_] = np.array([member.state == "PROBING" for member in members])
+    return probing & ~reserves

@@ -23,8 +23,8 @@ Rules of this file:
    that left ahead of an earlier one are listed (`position`). When the list would become longer
    than `ahead_bytes`, rows wait for the earlier ones, as if in order.
 4. Settled rows are remembered for a while. Each model is *judged* on each row once, at the row's
-   deadline and not when it settled, so that a model nobody waits for can show that it is back,
-   and so that late answers are known to be late.
+   deadline and not when it settled, so that late answers are known to be late; one that nobody
+   waits for as soon as it has answered, so that it can show that it is back.
 5. An answer can overtake its event. It is held until the event comes.
 
 A row that cannot be scored (a bad event) is added with `scoreable` False: it expects nothing,
@@ -36,11 +36,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from combiner.ahead import Runs
-from combiner.answers import Answers, Cells, EarlyAnswers, Judgement, Reasons
+from combiner.answers import Answers, Cells, EarlyAnswers, Reasons
 from combiner.limits import JoinConfig as JoinConfig  # noqa: PLC0414 -- also found here
 from combiner.overtaking import Overtaking
 from combiner.rows import Bools, Floats, Ints, Rows, indices
 from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
+from combiner.verdicts import Judgement, Verdicts
 from combiner.waiting import begin_to_wait, done, wakes_ns
 
 _FOREVER = np.iinfo(np.int64).max
@@ -64,6 +65,7 @@ class DeadlineJoin:
         self._reasons = Reasons()
         self._early = EarlyAnswers()
         self._overtaking = Overtaking(self._rows, config.ahead_bytes)
+        self._verdicts = Verdicts(self._rows, expected)
         self._changed = False  # whether an answer came since quorum or cascade was looked at
 
     # -- what is in here ---------------------------------------------------------------------
@@ -268,6 +270,7 @@ class DeadlineJoin:
         if np.array_equal(expected, self._expected):
             return
         self._expected = expected.copy()
+        self._verdicts.heed(expected)
         rows = slice(self._rows.head, self._rows.tail)
         self._rows.remaining[rows] = (self._rows.states[expected, rows] == WAITING).sum(axis=0)
 
@@ -378,20 +381,5 @@ class DeadlineJoin:
         return int(wakes.min())
 
     def judge(self, now_ns: int) -> Judgement | None:
-        """How the models did on the rows whose deadline passed since the last call."""
-        rows = self._rows
-        if rows.judged == rows.head or rows.due_ns[rows.judged] > now_ns:
-            return None
-        passed = rows.due_ns[rows.judged : rows.head] <= now_ns
-        count = len(passed) if passed.all() else int(np.argmin(passed))
-        which = slice(rows.judged, rows.judged + count)
-        rows.judged += count
-        scoreable = rows.scoreable[which]
-        states = rows.states[:, which][:, scoreable]
-        # Backlog that left for its quorum gave the others no time to be measured by.
-        timed = ~(rows.hurried[which] & rows.backlog[which])[scoreable]
-        return Judgement(
-            (states == ANSWERED).sum(axis=1),
-            (states == REFUSED).sum(axis=1),
-            ((states == WAITING) & timed).sum(axis=1),
-        )
+        """How the models did on the rows of which that is certain since the last call."""
+        return self._verdicts.judge(now_ns)

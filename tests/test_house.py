@@ -59,7 +59,7 @@ MODULES: dict[str, tuple[str, str]] = {
     "combiner": (
         (
             "join rows overtaking ahead quorum answers settled window intake core tally cutting "
-            "outcome decision encoding health fallback rewinding waiting "
+            "outcome decision encoding health fallback rewinding waiting verdicts "
             "calibration calibrators/* selections subsets recalibration facts refinement "
             "conformal confidence explanation latency telling corrections "
             "hindsight limits output shipment traces throttle cascade identity escalating "

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from combiner.ahead import MOST_BYTES, encoded_bytes, runs_of
-from combiner.answers import Answers, Cells, Judgement
+from combiner.answers import Answers, Cells
 from combiner.escalating import EscalatingJoin
 from combiner.join import DeadlineJoin
 from combiner.limits import JoinConfig
 from combiner.quorum import ShareQuorum
 from combiner.settled import ANSWERED, NOT_ASKED, REFUSED, WAITING, Settled
+from combiner.verdicts import Judgement
 
 START_NS = 1_000_000
 # Few rows at the start, so that short schedules move and grow the arrays many times.
@@ -103,6 +104,7 @@ class ReferenceJoin:
         self.progress_ns = [0] * config.members
         self.rows: list[Row] = []
         self.judged = 0
+        self.judged_by_member = [0] * config.members
         self.forgotten = 0
 
     @property
@@ -352,18 +354,25 @@ class ReferenceJoin:
             pending = [row for row in pending if row.number < number]
         return min(self.leaves_at(row) or 0 for row in pending)
 
-    def judge(self, now_ns: int) -> tuple[list[list[int]], int]:
-        """For each member how many answered, refused, missed; and how many rows were judged."""
+    def judge(self, now_ns: int) -> tuple[list[list[int]], bool]:
+        """For each member how many answered, refused, missed; and whether any row was judged."""
         counts = [[0, 0, 0] for _ in range(self.config.members)]
-        before = self.judged
+        before = [self.judged, *self.judged_by_member]
         while self.judged < self.head and self.rows[self.judged].due_ns <= now_ns:
-            row = self.rows[self.judged]
-            for member, (state, _) in enumerate(row.cells):
+            self.judged += 1
+        for member, expected in enumerate(self.expected):
+            place = self.judged_by_member[member]
+            while place < self.head:
+                row = self.rows[place]
+                state, _ = row.cells[member]
+                if place >= self.judged and (expected or state == WAITING):
+                    break
                 untimed = state == WAITING and row.hurried and row.backlog
                 if row.scoreable and not untimed and state != NOT_ASKED:
                     counts[member][(ANSWERED, REFUSED, WAITING).index(state)] += 1
-            self.judged += 1
-        return counts, self.judged - before
+                place += 1
+            self.judged_by_member[member] = place
+        return counts, before != [self.judged, *self.judged_by_member]
 
     def lowest_record(self) -> int | None:
         records = [record for row in self.pending for record in row.records]
@@ -489,7 +498,7 @@ class CheckedJoin:
     def judge(self) -> Judgement | None:
         counts, judged = self.reference.judge(self.now_ns)
         judgement = self.join.judge(self.now_ns)
-        assert (judgement is not None) == bool(judged)
+        assert (judgement is not None) == judged
         if judgement is not None:
             found = [judgement.answered, judgement.refused, judgement.missed]
             assert [list(column) for column in zip(*found, strict=True)] == counts

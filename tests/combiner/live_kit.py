@@ -113,8 +113,8 @@ class Health(Listener):
             record = json.loads(message.value() or b"")
             self.states[record["model"]] = record["state"]
 
-    def await_state(self, model: str, state: str) -> None:
-        wait_for(lambda: self.states.get(model) == state, lambda: str(self.states))
+    def await_state(self, model: str, *states: str) -> None:
+        wait_for(lambda: self.states.get(model) in states, lambda: str(self.states))
 
 
 # -- the models ------------------------------------------------------------------------------

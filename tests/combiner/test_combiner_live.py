@@ -302,7 +302,10 @@ def test_a_silent_model_is_late_then_failed_then_back(live: Live) -> None:
         record = send_alone(live, reader, f"back-{number}")
         # Its answer counts if it is there in time, but for a while nobody waits for it.
         assert record["missing"] in ({}, {"c": "failed"}), record
-    # Verdicts are given at the deadlines, with no event that comes in.
+    # Verdicts are given at the deadlines, with no event that comes in: those on the silence, behind
+    # which the answers since then stand.
+    health.await_state("c", "PROBING", "HEALTHY")
+    send_alone(live, reader, "one more")
     health.await_state("c", "HEALTHY")
     # It is waited for again: the next silence costs a deadline.
     models.behaviour["c"] = "silent"

@@ -415,6 +415,37 @@ def world_with_a_failed_model() -> World:
     return world
 
 
+def test_a_failed_model_is_back_before_the_deadline_of_its_answers_has_passed() -> None:
+    world = world_with_a_failed_model()
+    for _ in range(4):
+        answered(world, EVENTS, world.produce(EVENTS, True), b=0.5, a=0.5)
+        world.settle()
+    assert states(world)["b"] == "HEALTHY"
+    answered(world, EVENTS, world.produce(EVENTS, True), a=0.5)
+    assert world.settle() == [], "waited for again"
+
+
+def test_where_all_have_failed_the_first_that_answers_is_waited_for() -> None:
+    world = World()
+    for _ in range(5):
+        world.produce(EVENTS, True)
+        world.settle()
+        world.wait(DEADLINE_MS)
+    assert set(states(world).values()) == {"FAILED"}
+    (offset,) = world.produce(EVENTS, True)
+    (record,) = world.settle()
+    assert record["models"] == [], "nobody is left to wait for"
+    answered(world, EVENTS, [offset], a=0.5)
+    world.settle()
+    assert states(world) == {"a": "PROBING", "b": "FAILED"}
+
+    (offset,) = world.produce(EVENTS, True)
+    assert world.settle() == []
+    answered(world, EVENTS, [offset], a=0.5)
+    (record,) = world.settle()
+    assert (record["models"], record["missing"]) == (["a"], {"b": "failed"})
+
+
 def test_models_that_are_judged_anew_are_waited_for_at_once() -> None:
     world = world_with_a_failed_model()
     world.core.judge_anew(world.now_ns)

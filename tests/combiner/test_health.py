@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from combiner.health import HealthConfig, ModelHealth, State
+from combiner.health import HealthConfig, ModelHealth, State, awaited
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -71,7 +72,7 @@ def degraded() -> Patient:
 def test_a_new_model_is_healthy_and_waited_for() -> None:
     health = patient().health
     assert health.state == "HEALTHY"
-    assert health.waited_for
+    assert health.is_well
     assert health.bad_share == 0.0
     assert health.since_ns == START_NS
 
@@ -80,7 +81,7 @@ def test_healthy_fails_when_the_bad_share_reaches_the_limit() -> None:
     ill = patient()
     assert ill.sees(good=11, bad=10) != "FAILED"
     assert ill.after(MS).sees(bad=1) == "FAILED"
-    assert not ill.health.waited_for
+    assert not ill.health.is_well
 
 
 def test_healthy_fails_after_a_run_of_bad_verdicts_however_good_it_was() -> None:
@@ -103,7 +104,7 @@ def test_healthy_degrades_at_its_share_and_is_still_waited_for() -> None:
     ill = patient()
     assert ill.sees(good=91, bad=9) == "HEALTHY"
     assert ill.after(MS).sees(bad=2) == "DEGRADED"
-    assert ill.health.waited_for
+    assert ill.health.is_well
     assert ill.health.since_ns == ill.now_ns
 
 
@@ -129,7 +130,7 @@ def test_failed_probes_at_the_first_good_verdict_and_is_not_waited_for_yet() -> 
     ill = failed()
     assert ill.sees(bad=500) == "FAILED"
     assert ill.after(MS).sees(good=1, bad=500) == "PROBING"
-    assert not ill.health.waited_for
+    assert not ill.health.is_well
 
 
 def test_failed_stays_failed_while_nothing_comes() -> None:
@@ -142,21 +143,29 @@ def test_failed_stays_failed_while_nothing_comes() -> None:
 
 def test_probing_is_healthy_after_enough_good_verdicts() -> None:
     ill = probing()
-    for _ in range(19):
+    for _ in range(18):
         assert ill.after(MS).sees(good=1) == "PROBING"
     assert ill.after(MS).sees(good=1) == "HEALTHY"
-    assert ill.health.waited_for
+    assert ill.health.is_well
+
+
+def test_good_verdicts_that_come_all_at_once_count_but_for_the_last_step() -> None:
+    ill = failed()
+    assert ill.sees(good=500, bad=500) == "PROBING"
+    assert ill.health.bad_share == 0.0
+    assert ill.sees() == "PROBING", "what came at once may be over by now"
+    assert ill.sees(good=1) == "HEALTHY"
 
 
 def test_probing_does_not_end_while_too_many_are_bad() -> None:
     ill = probing()
-    assert ill.sees(good=36, bad=4) == "PROBING"  # 4/40 is the degraded share
+    assert ill.sees(good=35, bad=4) == "PROBING"  # 4/40 is the degraded share
     assert ill.after(MS).sees(good=1) == "HEALTHY"
 
 
 def test_probing_fails_as_healthy_does() -> None:
     assert probing().sees(bad=10) == "FAILED"
-    assert probing().sees(good=6, bad=6) == "FAILED"
+    assert probing().sees(good=6, bad=7) == "FAILED"
 
 
 def test_what_was_before_the_failure_does_not_count_in_probing() -> None:
@@ -203,12 +212,52 @@ def test_at_one_event_a_minute_now_and_then_a_miss_is_no_failure() -> None:
         assert ill.after(60 * SECOND).sees(good=1) == "HEALTHY"
 
 
-def test_at_one_event_a_minute_a_model_recovers_too() -> None:
+def test_at_one_event_a_minute_a_model_recovers_with_its_second_answer() -> None:
     ill = failed()
-    ill.after(60 * SECOND).sees(good=1)
-    for _ in range(CONFIG.recovered_events):
-        ill.after(60 * SECOND).sees(good=1)
-    assert ill.health.state == "HEALTHY"
+    assert ill.after(60 * SECOND).sees(good=1) == "PROBING"
+    assert ill.after(60 * SECOND).sees(good=1) == "HEALTHY"
+
+
+def test_a_window_of_good_verdicts_is_enough_and_a_shorter_time_is_not() -> None:
+    ill = probing()
+    since = ill.health.since_ns
+    ill.now_ns = since + CONFIG.window_ns - 1
+    assert ill.sees(good=1) == "PROBING"
+    assert ill.after(1).sees() == "PROBING", "silence is no evidence"
+    assert ill.sees(good=1) == "HEALTHY"
+
+
+def test_one_bad_verdict_while_probing_asks_for_the_whole_number_of_good_ones() -> None:
+    ill = probing()
+    assert ill.sees(good=1, bad=1) == "PROBING"
+    for _ in range(CONFIG.recovered_events - 3):
+        assert ill.after(60 * SECOND).sees(good=1) == "PROBING"
+    assert ill.after(60 * SECOND).sees(good=1) == "HEALTHY"
+
+
+# -- who is waited for -----------------------------------------------------------------------
+
+
+def wanted(*healths: ModelHealth, reserves: int = 0) -> list[bool]:
+    """Of some members, the last of which are reserves."""
+    is_reserve = np.arange(len(healths)) >= len(healths) - reserves
+    return awaited(healths, is_reserve).tolist()
+
+
+def test_who_is_well_is_waited_for_and_nobody_else() -> None:
+    well, poorly, ill, back = patient(), degraded(), failed(), probing()
+    found = wanted(well.health, poorly.health, ill.health, back.health)
+    assert found == [True, True, False, False]
+
+
+def test_where_nobody_is_well_who_may_be_back_is_waited_for() -> None:
+    assert wanted(failed().health, probing().health) == [False, True]
+    assert wanted(failed().health, failed().health) == [False, False]
+
+
+def test_a_reserve_is_never_waited_for_and_keeps_nobody_from_it() -> None:
+    found = wanted(probing().health, patient().health, probing().health, reserves=2)
+    assert found == [True, False, False]
 
 
 # -- hysteresis ------------------------------------------------------------------------------
@@ -227,14 +276,14 @@ def test_a_model_that_comes_and_goes_is_waited_for_only_after_a_good_stretch() -
     changes = 0
     for _ in range(20):
         for _ in range(10):
-            before = ill.health.waited_for
+            before = ill.health.is_well
             ill.after(50 * MS).sees(bad=5)
-            changes += before != ill.health.waited_for
-        assert not ill.health.waited_for
+            changes += before != ill.health.is_well
+        assert not ill.health.is_well
         for _ in range(10):
-            before = ill.health.waited_for
+            before = ill.health.is_well
             ill.after(50 * MS).sees(good=1)
-            changes += before != ill.health.waited_for
+            changes += before != ill.health.is_well
     assert changes == 1, "ten good verdicts a stretch are fewer than twenty"
 
 
@@ -272,7 +321,7 @@ def test_the_state_never_leaves_the_table(
         after = health.update(answered, refused, missed, now_ns)
         assert after == health.state
         assert after in TABLE[before]
-        assert health.waited_for == (after in {"HEALTHY", "DEGRADED"})
+        assert health.is_well == (after in {"HEALTHY", "DEGRADED"})
         if before == "FAILED":
             assert (after == "PROBING") == (answered > 0)
         since_ns = now_ns if after != before else since_ns

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import Phase, find, given, settings
 
 from combiner.ahead import MOST_BYTES, NONE, Runs, runs_of
-from combiner.answers import Answers, Cells, EarlyAnswers, Judgement
+from combiner.answers import Answers, Cells, EarlyAnswers
 from combiner.join import _FOREVER, Bools, DeadlineJoin, Ints
 from combiner.limits import JoinConfig
 from combiner.settled import ANSWERED, REFUSED, WAITING, Settled
+from combiner.verdicts import Judgement
 from tests.combiner.join_kit import (
     DEADLINE_NS,
     LIMIT_NS,
@@ -109,6 +110,22 @@ class JudgedWhenSettled(DeadlineJoin):
         return super().judge(_FOREVER)
 
 
+class AllJudgedAtTheDeadline(DeadlineJoin):
+    """Lets models that nobody waits for wait for their verdicts."""
+
+    def judge(self, now_ns: int) -> Judgement | None:
+        self._verdicts.heed(np.ones_like(self._expected))
+        return super().judge(now_ns)
+
+
+class JudgedTwice(DeadlineJoin):
+    """Forgets at the deadline who was judged before it."""
+
+    def judge(self, now_ns: int) -> Judgement | None:
+        self._verdicts._ahead[:] = 0
+        return super().judge(now_ns)
+
+
 class RecordsForgotten(DeadlineJoin):
     """Says that no held answer needs its record again."""
 
@@ -183,6 +200,8 @@ class QuorumIsEverything(DeadlineJoin):
         LastAnswerHolds,
         EarlyAnswersDropped,
         JudgedWhenSettled,
+        AllJudgedAtTheDeadline,
+        JudgedTwice,
         RecordsForgotten,
         BacklogLikeFresh,
         MemoryCutShort,
@@ -518,19 +537,56 @@ def test_what_has_left_is_not_changed_by_later_answers() -> None:
 
 
 def test_a_model_is_judged_at_the_deadline_and_not_when_the_row_settled() -> None:
-    join = opened(2, [True, False])
+    join = opened(2)
     join.add_events(good(10))
     join.add_answers(0, answers(0.5, 10))
+    join.add_answers(1, answers(0.5, 10))
     assert join.settle_all() == 1
     assert join.judge() is None
-    join.now_ns += DEADLINE_NS - 1
-    late = join.add_answers(1, answers(0.5, 10))
-    assert (late.filled, late.late) == (1, 1), "too late for the score, in time for the verdict"
-    join.now_ns += 1
+    join.now_ns += DEADLINE_NS
     judgement = join.judge()
     assert judgement is not None
     assert judgement.answered.tolist() == [1, 1]
     assert join.judge() is None
+
+
+def test_a_model_that_nobody_waits_for_is_judged_as_soon_as_it_answers() -> None:
+    join = opened(2, [True, False])
+    join.add_events(good(10, 11, 12))
+    join.add_answers(0, answers(0.5, 10, 11, 12))
+    assert join.settle_all() == 3
+    assert join.judge() is None
+    late = join.add_answers(1, answers(0.5, 10))
+    assert (late.filled, late.late) == (1, 1), "too late for the score, in time for the verdict"
+    join.add_answers(1, answers(0.5, 12))
+    judgement = join.judge()
+    assert judgement is not None
+    assert judgement.answered.tolist() == [0, 1], "row after row: of the second nothing is known"
+    join.now_ns += DEADLINE_NS
+    judgement = join.judge()
+    assert judgement is not None
+    assert judgement.answered.tolist() == [3, 1]
+    assert judgement.missed.tolist() == [0, 1]
+    assert join.judge() is None
+
+
+def test_a_model_that_is_waited_for_again_is_not_judged_twice() -> None:
+    join = opened(2, [True, False])
+    join.add_events(good(10, 11))
+    for member in range(2):
+        join.add_answers(member, answers(0.5, 10))
+    assert join.settle_all() == 1
+    judgement = join.judge()
+    assert judgement is not None
+    assert judgement.answered.tolist() == [0, 1]
+    join.set_expected([True, True])
+    assert join.judge() is None
+    join.now_ns += DEADLINE_NS
+    assert join.settle_all() == 1
+    judgement = join.judge()
+    assert judgement is not None
+    assert judgement.answered.tolist() == [1, 0]
+    assert judgement.missed.tolist() == [1, 1]
 
 
 def test_answers_refusals_and_silence_are_told_apart() -> None:
