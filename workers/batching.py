@@ -6,8 +6,7 @@ the model keeps up.
 """
 
 from collections import deque
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -61,17 +60,24 @@ class RecordBatch:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class MicroBatch:
     """What one model call is about: one matrix, and the record batches it was made of.
 
     Attributes:
         parts: the record batches, in the order of their rows.
         matrix: float64[N, F], read-only; nobody else's.
+        places: what of it belongs to each partition.
     """
 
     parts: tuple[RecordBatch, ...]
     matrix: NDArray[np.float64]
+    places: "tuple[Share, ...]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Not when it is asked for: `functools.cached_property` has one lock for all batches until
+        # Python 3.12, and the threads of many models stand in line for it.
+        object.__setattr__(self, "places", _places(self.parts))
 
     def __len__(self) -> int:
         return len(self.matrix)
@@ -80,27 +86,6 @@ class MicroBatch:
     def received_ns(self) -> int:
         """When the event that has waited longest was fetched."""
         return min(part.received_ns for part in self.parts)
-
-    @cached_property
-    def places(self) -> "tuple[Share, ...]":
-        """What of it belongs to each partition."""
-        groups: dict[tuple[str, int], tuple[list[RecordBatch], list[NDArray[np.int64]]]] = {}
-        begin = 0
-        for part in self.parts:
-            parts, rows = groups.setdefault((part.topic, part.partition), ([], []))
-            parts.append(part)
-            rows.append(np.arange(begin, begin + len(part)))
-            begin += len(part)
-        return tuple(
-            Share(
-                parts,
-                rows[0] if len(rows) == 1 else np.concatenate(rows),
-                parts[0].offsets
-                if len(parts) == 1
-                else np.concatenate([part.offsets for part in parts]),
-            )
-            for parts, rows in groups.values()
-        )
 
 
 class Share(NamedTuple):
@@ -113,6 +98,27 @@ class Share(NamedTuple):
     parts: list[RecordBatch]
     rows: NDArray[np.int64]
     offsets: NDArray[np.int64]
+
+
+def _places(batches: tuple[RecordBatch, ...]) -> tuple[Share, ...]:
+    """What of some batches, one behind the other, belongs to each partition."""
+    groups: dict[tuple[str, int], tuple[list[RecordBatch], list[NDArray[np.int64]]]] = {}
+    begin = 0
+    for batch in batches:
+        parts, rows = groups.setdefault((batch.topic, batch.partition), ([], []))
+        parts.append(batch)
+        rows.append(np.arange(begin, begin + len(batch)))
+        begin += len(batch)
+    return tuple(
+        Share(
+            parts,
+            rows[0] if len(rows) == 1 else np.concatenate(rows),
+            parts[0].offsets
+            if len(parts) == 1
+            else np.concatenate([part.offsets for part in parts]),
+        )
+        for parts, rows in groups.values()
+    )
 
 
 class Mailbox:
