@@ -1,8 +1,8 @@
-"""The verdicts on the models: on each row that left each model once.
+"""The verdicts on the models: each on each row that left, once.
 
-A verdict that an answer came costs the row's deadline of patience: nobody may count as missing
-before. A model that nobody waits for has it as soon as it has answered, row after row: it is back
-then, and every event until that is noticed would go without it.
+They are given at the row's deadline, so that all had the same time. A model that nobody waits for
+has its verdict as soon as it has answered, row after row: until it is known to be back every event
+goes without it.
 """
 
 from dataclasses import dataclass
@@ -33,35 +33,25 @@ class Verdicts:
 
     def heed(self, expected: Bools) -> None:
         """Which members are waited for: bool[M]."""
-        self._others = np.flatnonzero(~expected)
+        self._others: list[int] = np.flatnonzero(~expected).tolist()
 
     def judge(self, now_ns: int) -> Judgement | None:
         """What became certain since the last call."""
-        rows = self._rows
         due = self._due(now_ns)
-        if not due and not len(self._others):
+        early = self._early(due)
+        if not due and not early:
             return None
-        certain = self._certain(due)
-        count = int(certain.max())
-        if not due and np.array_equal(certain, self._ahead):
-            return None
-        which = slice(rows.judged, rows.judged + count)
-        states = rows.states[:, which]
-        if self._ahead.any() or certain.min() < count:
-            place = np.arange(count)
-            anew = (place >= self._ahead[:, None]) & (place < certain[:, None])
-            states = np.where(anew, states, NOT_ASKED)
-        scoreable = rows.scoreable[which]
-        states = states[:, scoreable]
-        # Backlog that left for its quorum gave the others no time to be measured by.
-        timed = ~(rows.hurried[which] & rows.backlog[which])[scoreable]
+        counts = self._at_deadlines(due)
+        rows, ahead = self._rows, np.maximum(self._ahead - due, 0)
         rows.judged += due
-        self._ahead = certain - due
-        return Judgement(
-            (states == ANSWERED).sum(axis=1),
-            (states == REFUSED).sum(axis=1),
-            ((states == WAITING) & timed).sum(axis=1),
-        )
+        for member, heard in early.items():
+            which = slice(rows.judged + ahead[member], rows.judged + heard)
+            states = rows.states[member, which][rows.scoreable[which]]
+            counts.answered[member] += np.count_nonzero(states == ANSWERED)
+            counts.refused[member] += np.count_nonzero(states == REFUSED)
+            ahead[member] = heard
+        self._ahead = ahead
+        return counts
 
     def _due(self, now_ns: int) -> int:
         """How many rows from `judged` on have left, and their deadline has passed."""
@@ -71,13 +61,35 @@ class Verdicts:
         passed = rows.due_ns[rows.judged : rows.head] <= now_ns
         return len(passed) if passed.all() else int(np.argmin(passed))
 
-    def _certain(self, due: int) -> Ints:
-        """int64[M]: on how many rows from `judged` on each member can be judged."""
-        rows, others = self._rows, self._others
-        certain = np.maximum(self._ahead, due)
-        left = rows.states[others, rows.judged + due : rows.head]
-        if left.size:
-            silent = left == WAITING
-            heard = np.where(silent.any(axis=1), silent.argmax(axis=1), silent.shape[1])
-            certain[others] = np.maximum(certain[others], due + heard)
-        return certain
+    def _at_deadlines(self, due: int) -> Judgement:
+        """All members on so many rows, without those who were judged on them before."""
+        rows = self._rows
+        which = slice(rows.judged, rows.judged + due)
+        states = rows.states[:, which]
+        if self._ahead.any():
+            states = np.where(np.arange(due) < self._ahead[:, None], NOT_ASKED, states)
+        scoreable = rows.scoreable[which]
+        states = states[:, scoreable]
+        # Backlog that left for its quorum gave the others no time to be measured by.
+        timed = ~(rows.hurried[which] & rows.backlog[which])[scoreable]
+        return Judgement(
+            (states == ANSWERED).sum(axis=1),
+            (states == REFUSED).sum(axis=1),
+            ((states == WAITING) & timed).sum(axis=1),
+        )
+
+    def _early(self, due: int) -> dict[int, int]:
+        """By member that nobody waits for: how many rows behind those due it has answered.
+
+        Without those of which nothing is new.
+        """
+        rows = self._rows
+        begin = rows.judged + due
+        found: dict[int, int] = {}
+        for member in self._others:
+            known = max(int(self._ahead[member]) - due, 0)
+            states = rows.states[member, begin + known : rows.head]
+            if len(states) and states[0] != WAITING:
+                silent = states == WAITING
+                found[member] = known + (int(silent.argmax()) if silent.any() else len(silent))
+        return found
