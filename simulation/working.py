@@ -204,10 +204,10 @@ class WorkerProcess(Process):
         return found
 
     def _publish(self, batch: MicroBatch, said: _Said) -> None:
-        """Models without refusals share a record."""
-        alone = [(member, scores) for member, scores in said if scores.refusals]
+        """Models without refusals share a record, and the others do."""
+        refusing = [(member, scores) for member, scores in said if scores.refusals]
         together = [(member, scores) for member, scores in said if not scores.refusals]
-        for answers in filter(None, (together, *([answer] for answer in alone))):
+        for answers in filter(None, (together, refusing)):
             for parts, rows, offsets in batch.places:
                 frames = [
                     PredictionFrame(

@@ -53,20 +53,21 @@ class Publisher:
     def publish(self, batch: MicroBatch, answers: Sequence[Answer]) -> None:
         """Write what some models say of a batch. Raises what the sink raises.
 
-        Models without refusals share a record, and the events in it.
+        Models share a record, and the events in it; those without refusals one, because that is
+        joined at once, and those with refusals another.
         """
-        alone = [answer for answer in answers if answer.scores.refusals]
+        refusing = [answer for answer in answers if answer.scores.refusals]
         together = [answer for answer in answers if not answer.scores.refusals]
-        for said in (together, *([answer] for answer in alone)):
-            if said:
-                for share in batch.places:
-                    self._send(share, said)
+        for said in filter(None, (together, refusing)):
+            for share in batch.places:
+                self._send(share, said)
         for answer in answers:
             self._count(answer.model.name, len(batch), answer.scores)
 
     def _send(self, share: Share, answers: Sequence[Answer]) -> None:
         numbers = sum(answer.model.columns for answer in answers)
-        most = max(1, min(FRAME_ROWS, _RECORD_CELLS // numbers))
+        refusing = sum(bool(answer.scores.refusals) for answer in answers)
+        most = max(1, min(FRAME_ROWS // max(1, refusing), _RECORD_CELLS // numbers))
         key = ",".join(answer.model.name for answer in answers).encode()
         tickets = [(part.ticket, len(part) * len(answers)) for part in share.parts]
         count = len(share.rows)

@@ -299,6 +299,22 @@ def test_a_refusal_is_not_waited_for() -> None:
     assert record["missing"] == {"b": "refused: amount is negative"}
 
 
+@pytest.mark.parametrize("again", ["a", "b", "ab"])
+def test_of_records_that_models_share_the_first_answer_holds(again: str) -> None:
+    """Also where the first record holds refusals, and is not joined at once."""
+    world = World()
+    world.produce(EVENTS, True)
+    world.predict(EVENTS, "a", {0: 0.9})
+    world.predict(EVENTS, "b", {0: np.nan}, {0: "too young"})
+    world.predict(EVENTS, "a", {0: 0.1})
+    world.predict(EVENTS, "b", {0: 0.1})
+    world.read_events(EVENTS)
+    first, second = world.frames[0][:2], [f for f in world.frames[0][2:] if f.model in again]
+    world.core.add_frames(0, [(0, f) for f in first] + [(1, f) for f in second], world.now_ns)
+    (record,) = scores(world.advance())
+    assert (record["predictions"], record["missing"]) == ({"a": 0.9}, {"b": "refused: too young"})
+
+
 def test_a_reserve_stands_in_and_is_not_waited_for() -> None:
     world = World([member("a"), member("r", reserve=True)])
     answered(world, EVENTS, world.produce(EVENTS, True), r=0.3)

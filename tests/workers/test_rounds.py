@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from chaos.reader import wait_for
-from streams.frames import PredictionFrame, decode_frames
+from streams.frames import PredictionFrame, Timing, decode_frames
 from streams.instants import MonotonicNs, WallMs
 from streams.metrics import Metrics
 from streams.signals import MODEL_CPU
-from workers.batching import RecordBatch
+from workers.batching import MicroBatch, RecordBatch
 from workers.lane import Lane
 from workers.marks import Witness
-from workers.publishing import Publisher
+from workers.publishing import Answer, Publisher
 from workers.quickness import FIRST_PROOF, LONG_CALL_NS, SMALL_ROWS
 from workers.rounds import Rounds
+from workers.scoring import refused
 from workers.suspicion import Past, Span
 
 TIMEOUT_S = 30.0
@@ -220,20 +221,44 @@ def test_a_paused_or_suspected_model_is_left_out(stage):
     stage.settle()
 
 
-def test_one_that_refuses_has_a_record_of_its_own(stage, models):
+@pytest.mark.parametrize(("refusing", "others"), [("b", "ac"), ("bc", "a"), ("abc", "")])
+def test_those_that_refuse_share_a_record_of_their_own(stage, models, refusing, others):
     stage.prove()
-    models[1].error = ValueError("not this one")
+    for model in models:
+        model.error = ValueError("not this one") if model.name in refusing else None
     before = len(stage.sink.records)
     assert stage.hand_over(stage.batches(1)) == {"a", "b", "c"}
     stage.settle()
     new = stage.sink.records[before:]
-    assert sorted([frame.model for frame in frames] for frames in new) == [
-        *(["a", "c"], ["a", "c"]),
-        *(["b"], ["b"]),
-    ]
-    assert {frame.refusals[0] for frames in new for frame in frames if frame.model == "b"} == {
-        "raised ValueError: not this one"
-    }
+    shared = sorted("".join(frame.model for frame in frames) for frames in new)
+    assert shared == sorted(2 * [name for name in (refusing, others) if name])
+    for frame in (frame for frames in new for frame in frames):
+        wanted = {0: "raised ValueError: not this one"} if frame.model in refusing else {}
+        assert frame.refusals == wanted
+
+
+@pytest.mark.parametrize("count", [1, 7, 60])
+def test_records_stay_below_what_a_broker_takes_however_many_models_refuse(count):
+    """And each says its part of it, once."""
+    sink, rows = FakeSink(), 5000
+    sizes: list[int] = []
+    produce = sink.produce
+    sink.produce = lambda *a, value, **k: (sizes.append(len(value)), produce(*a, value=value, **k))
+    publisher = Publisher("p", sink, lambda _: None, Metrics())  # type: ignore[arg-type]
+    offsets = np.arange(rows)
+    batch = RecordBatch("e", 0, offsets, np.zeros((rows, 1)), MonotonicNs(0), 0)
+    long = "raised " + 200 * "x"
+    publisher.publish(
+        MicroBatch((batch,), batch.matrix),
+        [
+            Answer(Fake(f"m{number}", 0.0), refused(rows, long), Timing())  # type: ignore[arg-type]
+            for number in range(count)
+        ],
+    )
+    assert max(sizes) < 1_000_000
+    assert len(sink.answers()) == count * rows
+    frames = [frame for record in sink.records for frame in record]
+    assert all(len(frame.refusals) == len(frame.offsets) for frame in frames)
 
 
 def test_nobody_waits_for_one_that_takes_its_time(stage, models):
