@@ -312,7 +312,7 @@ def test_of_records_that_models_share_the_first_answer_holds(again: str) -> None
     first, second = world.frames[0][:2], [f for f in world.frames[0][2:] if f.model in again]
     world.core.add_frames(0, [(0, f) for f in first] + [(1, f) for f in second], world.now_ns)
     (record,) = scores(world.advance())
-    assert (record["predictions"], record["missing"]) == ({"a": 0.9}, {"b": "refused: too young"})
+    assert (record["score"], record["missing"]) == (0.9, {"b": "refused: too young"})
 
 
 def test_a_reserve_stands_in_and_is_not_waited_for() -> None:
