@@ -68,7 +68,7 @@ def test_it_fails_over_events_that_it_was_asked_about_alone() -> None:
     without_the_heavy_one(world, 6, UNCERTAIN)
     assert [report.state for report in world.core.report()] == ["HEALTHY", "FAILED"]
     # Nobody waits for it, and it is asked all the same, which brings it back.
-    for _ in range(4):
+    for _ in range(3):
         offsets = world.produce(EVENTS, True)
         answered(world, EVENTS, offsets, a=UNCERTAIN)
         (record,) = world.settle()
