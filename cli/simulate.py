@@ -109,6 +109,8 @@ def _worked_out(
     with ProcessPoolExecutor(jobs, get_context("forkserver"), _end_with_parent) as pool:
         try:
             yield from pool.map(work, parts)
+            # What the pool has of the system is given back by its thread.
+            pool.shutdown()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -150,7 +150,7 @@ class ModelHealth:
 
 
 def awaited(members: Sequence[ModelHealth], reserves: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """bool[M]: for which members an event should wait; for bool[M] of them, reserves, never."""
+    """bool[M]: for whom an event waits; never for the reserves, which are bool[M]."""
     well: NDArray[np.bool_] = np.array([member.is_well for member in members]) & ~reserves
     if well.any():
         return well

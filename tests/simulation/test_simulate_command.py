@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from simulation import checkers
+from tests.cli.cli_kit import ensemble
 
 
 def test_it_says_what_was_exercised() -> None:
@@ -31,6 +32,11 @@ def test_it_comes_to_the_same_in_several_processes(what: list[str]) -> None:
     )
     assert alone.exit_code == shared.exit_code == 0, shared.output
     assert json.loads(alone.stdout)["counts"] == json.loads(shared.stdout)["counts"]
+
+
+def test_nothing_of_several_processes_is_left_behind() -> None:
+    done = ensemble("simulate", "--schedules", "3000", "--jobs", "2")
+    assert (done.returncode, done.stderr) == (0, ""), "Python tells of what it had to clear away"
 
 
 def test_a_failing_seed_is_printed_with_the_command_that_repeats_it(
