@@ -165,7 +165,7 @@ class Intake:
         waiting: dict[tuple[str, str], list[Numbered]] = {}
         for run in self._usable_runs(partition, frames):
             if len(run) > 1 and self._shareable:
-                if any((frame.topic, frame.model) in waiting for _, frame in run):
+                if waiting and any((frame.topic, frame.model) in waiting for _, frame in run):
                     # In the order of the log: the first answer of a cell holds.
                     self._add_each(partition, waiting, now_ns, sent_ms)
                     waiting = {}

@@ -38,20 +38,11 @@ class Verdicts:
     def judge(self, now_ns: int) -> Judgement | None:
         """What became certain since the last call."""
         due = self._due(now_ns)
-        early = self._early(due)
-        if not due and not early:
+        if not due and not self._others:
             return None
         counts = self._at_deadlines(due)
-        rows, ahead = self._rows, np.maximum(self._ahead - due, 0)
-        rows.judged += due
-        for member, heard in early.items():
-            which = slice(rows.judged + ahead[member], rows.judged + heard)
-            states = rows.states[member, which][rows.scoreable[which]]
-            counts.answered[member] += np.count_nonzero(states == ANSWERED)
-            counts.refused[member] += np.count_nonzero(states == REFUSED)
-            ahead[member] = heard
-        self._ahead = ahead
-        return counts
+        early = [self._judge_early(member, counts) for member in self._others]
+        return counts if due or any(early) else None
 
     def _due(self, now_ns: int) -> int:
         """How many rows from `judged` on have left, and their deadline has passed."""
@@ -68,6 +59,8 @@ class Verdicts:
         states = rows.states[:, which]
         if self._ahead.any():
             states = np.where(np.arange(due) < self._ahead[:, None], NOT_ASKED, states)
+            self._ahead = np.maximum(self._ahead - due, 0)
+        rows.judged += due
         scoreable = rows.scoreable[which]
         states = states[:, scoreable]
         # Backlog that left for its quorum gave the others no time to be measured by.
@@ -78,18 +71,17 @@ class Verdicts:
             ((states == WAITING) & timed).sum(axis=1),
         )
 
-    def _early(self, due: int) -> dict[int, int]:
-        """By member that nobody waits for: how many rows behind those due it has answered.
-
-        Without those of which nothing is new.
-        """
+    def _judge_early(self, member: int, counts: Judgement) -> bool:
+        """One that nobody waits for, on the rows that it has answered; whether there are any."""
         rows = self._rows
-        begin = rows.judged + due
-        found: dict[int, int] = {}
-        for member in self._others:
-            known = max(int(self._ahead[member]) - due, 0)
-            states = rows.states[member, begin + known : rows.head]
-            if len(states) and states[0] != WAITING:
-                silent = states == WAITING
-                found[member] = known + (int(silent.argmax()) if silent.any() else len(silent))
-        return found
+        begin = rows.judged + int(self._ahead[member])
+        states = rows.states[member, begin : rows.head]
+        if not len(states) or states[0] == WAITING:
+            return False
+        silent = states == WAITING
+        heard = int(silent.argmax()) if silent.any() else len(silent)
+        states = states[:heard][rows.scoreable[begin : begin + heard]]
+        counts.answered[member] += np.count_nonzero(states == ANSWERED)
+        counts.refused[member] += np.count_nonzero(states == REFUSED)
+        self._ahead[member] += heard
+        return True
